@@ -1,0 +1,156 @@
+//! Brightness, contrast, saturation and hue, in random order.
+
+use rand_chacha::ChaCha8Rng;
+
+use super::{luminance, pixels_mut};
+use crate::random::{chance, shuffle, uniform};
+
+/// Pillow's blend of a byte with its "degenerate" value: the image at 1, the degenerate at 0,
+/// extrapolated beyond. Fractions are cut off, not rounded, and the arithmetic is single
+/// precision, as in Pillow.
+#[inline]
+fn blend(degenerate: u8, value: u8, factor: f32) -> u8 {
+    let (degenerate, value) = (f32::from(degenerate), f32::from(value));
+    // A float-to-integer cast saturates, which is the clipping to 0 and 255.
+    (degenerate + factor * (value - degenerate)) as u8
+}
+
+/// Blends every byte with one value; a table of 256 entries does it.
+fn blend_all(rgb: &mut [u8], degenerate: u8, factor: f64) {
+    let table: [u8; 256] =
+        std::array::from_fn(|value| blend(degenerate, value as u8, factor as f32));
+    for value in rgb {
+        *value = table[usize::from(*value)];
+    }
+}
+
+/// Multiplies by `factor` (0: black, 1: unchanged).
+pub fn adjust_brightness(rgb: &mut [u8], factor: f64) {
+    blend_all(rgb, 0, factor);
+}
+
+/// Scales the distance from the image's mean luminance by `factor` (0: a grey plane, 1: unchanged).
+pub fn adjust_contrast(rgb: &mut [u8], factor: f64) {
+    let pixels = pixels_mut(rgb);
+    let total: u64 = pixels
+        .iter()
+        .map(|&pixel| u64::from(luminance(pixel)))
+        .sum();
+    let mean = (total as f64 / pixels.len() as f64 + 0.5) as u8;
+    blend_all(rgb, mean, factor);
+}
+
+/// Scales the distance of each pixel from its own luminance by `factor` (0: grey, 1: unchanged).
+pub fn adjust_saturation(rgb: &mut [u8], factor: f64) {
+    let factor = factor as f32;
+    for pixel in pixels_mut(rgb) {
+        let grey = luminance(*pixel);
+        *pixel = pixel.map(|value| blend(grey, value, factor));
+    }
+}
+
+/// Turns the hue by `factor` of the colour circle, -0.5 to 0.5 (0: unchanged but for rounding).
+///
+/// Goes through Pillow's 8-bit HSV, in which the hue has 255 steps.
+pub fn adjust_hue(rgb: &mut [u8], factor: f64) {
+    let shift = (factor * 255.0) as i32 as u8;
+    for pixel in pixels_mut(rgb) {
+        let [hue, saturation, value] = to_hsv(*pixel);
+        *pixel = from_hsv([hue.wrapping_add(shift), saturation, value]);
+    }
+}
+
+/// RGB to 8-bit hue, saturation and value, as Pillow's `rgb2hsv`.
+#[inline]
+fn to_hsv(rgb: [u8; 3]) -> [u8; 3] {
+    let [red, green, blue] = rgb;
+    let largest = red.max(green).max(blue);
+    let smallest = red.min(green).min(blue);
+    if largest == smallest {
+        return [0, 0, largest];
+    }
+    let spread = f32::from(largest - smallest);
+    let [to_red, to_green, to_blue] = rgb.map(|value| f32::from(largest - value) / spread);
+    let sector = if red == largest {
+        to_blue - to_green
+    } else if green == largest {
+        2.0 + to_red - to_blue
+    } else {
+        4.0 + to_green - to_red
+    };
+    let hue = ((f64::from(sector) / 6.0 + 1.0) % 1.0) as f32;
+    let saturation = spread / f32::from(largest);
+    [
+        (f64::from(hue) * 255.0) as u8,
+        (f64::from(saturation) * 255.0) as u8,
+        largest,
+    ]
+}
+
+/// 8-bit hue, saturation and value to RGB, as Pillow's `hsv2rgb`.
+#[inline]
+fn from_hsv([hue, saturation, value]: [u8; 3]) -> [u8; 3] {
+    if saturation == 0 {
+        return [value; 3];
+    }
+    let position = f32::from(hue) * 6.0 / 255.0;
+    let sector = position.floor();
+    let fraction = position - sector;
+    let strength = f32::from(saturation) / 255.0;
+    let scaled = |share: f32| (f32::from(value) * share).round() as u8;
+    let low = scaled(1.0 - strength);
+    let falling = scaled(1.0 - strength * fraction);
+    let rising = scaled(1.0 - strength * (1.0 - fraction));
+    match sector as u8 % 6 {
+        0 => [value, rising, low],
+        1 => [falling, value, low],
+        2 => [low, value, rising],
+        3 => [low, falling, value],
+        4 => [rising, low, value],
+        _ => [value, low, falling],
+    }
+}
+
+/// Random brightness, contrast, saturation and hue in random order, as a whole with a probability;
+/// torchvision's `RandomApply([ColorJitter(brightness, contrast, saturation, hue)], p)`.
+///
+/// The first three factors are drawn from [max(0, 1 - strength), 1 + strength], the hue from
+/// [-hue, hue]. A strength of zero leaves its adjustment out.
+#[derive(Clone, Copy, Debug)]
+pub struct ColorJitter {
+    /// Strength, 0 or more.
+    pub brightness: f64,
+    /// Strength, 0 or more.
+    pub contrast: f64,
+    /// Strength, 0 or more.
+    pub saturation: f64,
+    /// Largest turn, 0 to 0.5 of the colour circle.
+    pub hue: f64,
+    /// Probability of jittering at all, 0 to 1.
+    pub probability: f64,
+}
+
+impl ColorJitter {
+    /// Draws and applies.
+    pub fn apply(&self, rgb: &mut [u8], rng: &mut ChaCha8Rng) {
+        if !chance(rng, self.probability) {
+            return;
+        }
+        let mut order = [0, 1, 2, 3];
+        shuffle(rng, &mut order);
+        let mut factor = |strength: f64| uniform(rng, (1.0 - strength).max(0.0), 1.0 + strength);
+        let brightness = factor(self.brightness);
+        let contrast = factor(self.contrast);
+        let saturation = factor(self.saturation);
+        let hue = uniform(rng, -self.hue, self.hue);
+        for adjustment in order {
+            match adjustment {
+                0 if self.brightness > 0.0 => adjust_brightness(rgb, brightness),
+                1 if self.contrast > 0.0 => adjust_contrast(rgb, contrast),
+                2 if self.saturation > 0.0 => adjust_saturation(rgb, saturation),
+                3 if self.hue > 0.0 => adjust_hue(rgb, hue),
+                _ => {}
+            }
+        }
+    }
+}

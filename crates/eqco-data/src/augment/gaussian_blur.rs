@@ -1,0 +1,150 @@
+//! Gaussian blur.
+
+use rand_chacha::ChaCha8Rng;
+
+use super::Scratch;
+use crate::random::{chance, uniform};
+
+/// Planes between the two passes.
+#[derive(Debug, Default)]
+pub(super) struct BlurScratch {
+    /// The positive half of the kernel, centre first.
+    kernel: Vec<f32>,
+    /// One row with its reflected margins.
+    padded: Vec<f32>,
+    /// The image after the horizontal pass.
+    between: Vec<f32>,
+    /// One row of sums.
+    sums: Vec<f32>,
+}
+
+/// Blurs RGB bytes `[height, width, 3]` with a Gaussian of standard deviation `sigma` (in pixels)
+/// on `kernel_size` x `kernel_size` pixels, as torchvision's `gaussian_blur`: weights normalised
+/// to one, borders reflected without repeating the edge, result rounded.
+///
+/// The kernel is separable and so is the work. Weights beyond 4.5 sigma (together less than
+/// 0.002 of a grey level) are left out.
+///
+/// # Panics
+/// If `kernel_size` is even, or `rgb` is not a whole number of rows.
+pub fn gaussian_blur(
+    rgb: &mut [u8],
+    width: usize,
+    kernel_size: usize,
+    sigma: f64,
+    scratch: &mut Scratch,
+) {
+    assert!(
+        kernel_size % 2 == 1,
+        "the kernel size must be odd, got {kernel_size}"
+    );
+    assert_eq!(rgb.len() % (width * 3), 0);
+    let scratch = &mut scratch.blur;
+    fill_kernel(&mut scratch.kernel, kernel_size, sigma);
+    let stride = width * 3;
+    scratch.between.resize(rgb.len(), 0.0);
+    for (row, target) in rgb
+        .chunks_exact(stride)
+        .zip(scratch.between.chunks_exact_mut(stride))
+    {
+        blur_row(row, &scratch.kernel, &mut scratch.padded, target);
+    }
+    blur_columns(
+        &scratch.between,
+        stride,
+        &scratch.kernel,
+        &mut scratch.sums,
+        rgb,
+    );
+}
+
+/// The centre and one half of the kernel, cut at 4.5 sigma.
+fn fill_kernel(kernel: &mut Vec<f32>, kernel_size: usize, sigma: f64) {
+    let half = (kernel_size / 2).min((4.5 * sigma).ceil() as usize);
+    let density = |offset: usize| (-0.5 * (offset as f64 / sigma).powi(2)).exp();
+    let total: f64 = 1.0 + 2.0 * (1..=half).map(density).sum::<f64>();
+    kernel.clear();
+    kernel.extend((0..=half).map(|offset| (density(offset) / total) as f32));
+}
+
+/// Reflects a position outside `0..length` back inside, without repeating the edge.
+fn reflect(position: isize, length: usize) -> usize {
+    let period = 2 * (length as isize - 1).max(1);
+    let inside = position.rem_euclid(period) as usize;
+    inside.min(period as usize - inside).min(length - 1)
+}
+
+/// Horizontal pass over one row.
+fn blur_row(row: &[u8], kernel: &[f32], padded: &mut Vec<f32>, target: &mut [f32]) {
+    let half = kernel.len() - 1;
+    let width = row.len() / 3;
+    let margin = |position: isize| {
+        let start = reflect(position, width) * 3;
+        row[start..start + 3].iter().map(|&value| f32::from(value))
+    };
+    padded.clear();
+    padded.extend(
+        (1..=half)
+            .rev()
+            .flat_map(|offset| margin(-(offset as isize))),
+    );
+    padded.extend(row.iter().map(|&value| f32::from(value)));
+    padded.extend((0..half).flat_map(|offset| margin((width + offset) as isize)));
+    let shifted = |offset: usize| &padded[offset * 3..offset * 3 + row.len()];
+    for (sum, value) in target.iter_mut().zip(shifted(half)) {
+        *sum = kernel[0] * value;
+    }
+    for (offset, &weight) in kernel.iter().enumerate().skip(1) {
+        let pairs = shifted(half - offset).iter().zip(shifted(half + offset));
+        for (sum, (before, after)) in target.iter_mut().zip(pairs) {
+            *sum += weight * (before + after);
+        }
+    }
+}
+
+/// Vertical pass: each output row is a weighted sum of rows.
+fn blur_columns(rows: &[f32], stride: usize, kernel: &[f32], sums: &mut Vec<f32>, out: &mut [u8]) {
+    let height = rows.len() / stride;
+    let row = |position: isize| {
+        let start = reflect(position, height) * stride;
+        &rows[start..start + stride]
+    };
+    sums.resize(stride, 0.0);
+    for (y, target) in out.chunks_exact_mut(stride).enumerate() {
+        for (sum, value) in sums.iter_mut().zip(row(y as isize)) {
+            *sum = kernel[0] * value;
+        }
+        for (offset, &weight) in kernel.iter().enumerate().skip(1) {
+            let above = row(y as isize - offset as isize);
+            let below = row(y as isize + offset as isize);
+            for (sum, (a, b)) in sums.iter_mut().zip(above.iter().zip(below)) {
+                *sum += weight * (a + b);
+            }
+        }
+        for (value, sum) in target.iter_mut().zip(sums.iter()) {
+            *value = (sum + 0.5) as u8;
+        }
+    }
+}
+
+/// Blurs with a probability and a random sigma; torchvision's
+/// `RandomApply([GaussianBlur(kernel_size, sigma)], p)`.
+#[derive(Clone, Copy, Debug)]
+pub struct GaussianBlur {
+    /// Side of the kernel in pixels, odd.
+    pub kernel_size: usize,
+    /// Range of the standard deviation in pixels.
+    pub sigma: [f64; 2],
+    /// Probability, 0 to 1.
+    pub probability: f64,
+}
+
+impl GaussianBlur {
+    /// Draws and applies.
+    pub fn apply(&self, rgb: &mut [u8], width: usize, scratch: &mut Scratch, rng: &mut ChaCha8Rng) {
+        if chance(rng, self.probability) {
+            let sigma = uniform(rng, self.sigma[0], self.sigma[1]);
+            gaussian_blur(rgb, width, self.kernel_size, sigma, scratch);
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Image transforms with torchvision's definitions and parameter names, one a file.
+//!
+//! Each file holds the transform itself (a function of explicit parameters) and, where there is
+//! something to draw, a struct with the ranges that draws and applies. All work in place on RGB
+//! bytes `[height, width, 3]`, except the two that change the size. The arithmetic is that of
+//! Pillow, which torchvision calls for its 8-bit images, down to the rounding; the tests compare
+//! with stored outputs.
+
+mod center_crop;
+mod color_jitter;
+mod gaussian_blur;
+mod horizontal_flip;
+mod random_grayscale;
+mod random_resized_crop;
+mod resample;
+mod resize;
+mod solarize;
+
+pub use center_crop::center_crop;
+pub use color_jitter::{
+    ColorJitter, adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation,
+};
+pub use gaussian_blur::{GaussianBlur, gaussian_blur};
+pub use horizontal_flip::{RandomHorizontalFlip, horizontal_flip};
+pub use random_grayscale::{RandomGrayscale, to_grayscale};
+pub use random_resized_crop::RandomResizedCrop;
+pub use resample::{Region, resized_crop};
+pub use resize::{resize, shorter_side_to};
+pub use solarize::{RandomSolarize, solarize};
+
+/// Memory that the transforms reuse from image to image; holds no state between calls.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    resample: resample::ResampleScratch,
+    blur: gaussian_blur::BlurScratch,
+}
+
+/// The luminance of an RGB pixel, 0 to 255, as Pillow's mode "L" (ITU-R 601-2 in 16-bit fixed
+/// point, rounded).
+#[inline]
+fn luminance(pixel: [u8; 3]) -> u8 {
+    let [red, green, blue] = pixel.map(u32::from);
+    ((red * 19_595 + green * 38_470 + blue * 7_471 + 0x8000) >> 16) as u8
+}
+
+/// The pixels of an RGB buffer, each as an array.
+fn pixels_mut(rgb: &mut [u8]) -> &mut [[u8; 3]] {
+    rgb.as_chunks_mut().0
+}

@@ -1,0 +1,61 @@
+//! Sources of images.
+
+mod embedded;
+
+use std::sync::Arc;
+
+use crate::{DataError, Image};
+
+pub use embedded::Embedded;
+
+/// A finite list of images with or without labels. Reading is thread-safe.
+pub trait Dataset: Send + Sync {
+    /// What results call it, for example "Fashion-MNIST 10k/2k (embedded)".
+    fn name(&self) -> &str;
+
+    /// Number of images, at least one.
+    fn len(&self) -> usize;
+
+    /// Whether there is no image at all; the data sets of this crate refuse to open in that case.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Class names in the order of their labels; empty if the images are unlabelled.
+    fn class_names(&self) -> &[String];
+
+    /// The label of image `index`, below `class_names().len()`; `None` if unlabelled.
+    fn label(&self, index: usize) -> Option<u32>;
+
+    /// Reads and decodes image `index`, which must be below `len()`.
+    ///
+    /// # Errors
+    /// [`DataError::Io`] or [`DataError::Decode`] with the path or id of the image.
+    fn image(&self, index: usize) -> Result<Image, DataError>;
+
+    /// Path or id of image `index`, for messages.
+    fn describe(&self, index: usize) -> String;
+}
+
+/// Which part of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Split {
+    /// For learning.
+    Train,
+    /// For measuring; called `test` or `val` on disk.
+    Test,
+}
+
+/// Opens a data set.
+///
+/// # Errors
+/// See [`DataError`].
+pub fn open(source: &str, split: Split) -> Result<Arc<dyn Dataset>, DataError> {
+    match source {
+        "embedded" => Ok(Arc::new(Embedded::open(split)?)),
+        _ => Err(DataError::UnknownSource {
+            name: source.to_owned(),
+            nearest: vec!["embedded".to_owned()],
+        }),
+    }
+}

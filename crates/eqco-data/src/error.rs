@@ -1,0 +1,152 @@
+//! What can go wrong between a file name and a batch.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// An error of this crate: what was expected, what was found and where.
+///
+/// The text says what is wrong; [`DataError::hint`] says what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// The source is neither a known name nor an existing path.
+    #[error("no data set is called `{name}` and no such path exists")]
+    UnknownSource {
+        /// What the user asked for.
+        name: String,
+        /// Known names, the nearest first.
+        nearest: Vec<String>,
+    },
+    /// The name is known, but its files are not on this machine.
+    #[error(
+        "the data set `{name}` has not been fetched: no folder data/fetched/{name} in {} or above it",
+        searched_from.display()
+    )]
+    NotFetched {
+        /// Manifest name.
+        name: String,
+        /// The folder from which the search went upwards.
+        searched_from: PathBuf,
+    },
+    /// A folder or file does not have a layout that this crate reads.
+    #[error("{}: expected {expected}, found {found}", path.display())]
+    Layout {
+        /// The folder or file.
+        path: PathBuf,
+        /// The layout that would do.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// The operating system refused.
+    #[error("cannot read {}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The reason it gave.
+        source: io::Error,
+    },
+    /// One image cannot be decoded.
+    #[error("{image}: {reason}")]
+    Decode {
+        /// Path or id of the image.
+        image: String,
+        /// What the decoder says.
+        reason: String,
+    },
+    /// A setting is outside its range.
+    #[error("{setting}: expected {expected}, got {got}")]
+    InvalidSetting {
+        /// Name of the setting, as in the configuration.
+        setting: &'static str,
+        /// The allowed values.
+        expected: String,
+        /// The value given.
+        got: String,
+    },
+    /// More images were unreadable than the run tolerates.
+    #[error(
+        "{bad} of {total} images are unreadable, more than the allowed share of {max_bad_share}; \
+         for example {}",
+        examples.join("; ")
+    )]
+    TooManyBadImages {
+        /// Unreadable images so far.
+        bad: usize,
+        /// Images in the data set.
+        total: usize,
+        /// The allowed share, 0 to 1.
+        max_bad_share: f64,
+        /// Up to five of them with their reasons.
+        examples: Vec<String>,
+    },
+    /// A loader thread could not start, or ended without a result.
+    #[error("a loader thread failed: {reason}")]
+    Worker {
+        /// The panic message or the operating system's reason.
+        reason: String,
+    },
+}
+
+impl DataError {
+    /// What the user can do about it, where there is something to say.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            DataError::UnknownSource { nearest, .. } => Some(match nearest.first() {
+                Some(first) => format!(
+                    "did you mean `{first}`? Known names: {}; anything else is taken as a path",
+                    nearest.join(", ")
+                ),
+                None => "give a known name or the path of a folder of images".to_owned(),
+            }),
+            DataError::NotFetched { name, .. } => Some(format!(
+                "run `cargo xtask fetch {name}` or give a path instead"
+            )),
+            DataError::Layout { .. } => Some(
+                "folders that can be read: train/CLASS/*.jpg with test/ or val/ beside train/, \
+                 CLASS/*.jpg, *.jpg without classes, the four IDX files of MNIST, \
+                 or CIFAR-10's binary batches"
+                    .to_owned(),
+            ),
+            DataError::TooManyBadImages { .. } => Some(
+                "repair or remove these files, or raise `max_bad_share` if you can do without them"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+
+    /// An operating-system error with its path.
+    pub(crate) fn io(path: impl AsRef<Path>, source: io::Error) -> Self {
+        DataError::Io {
+            path: path.as_ref().to_path_buf(),
+            source,
+        }
+    }
+
+    /// A layout error.
+    pub(crate) fn layout(
+        path: impl AsRef<Path>,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        DataError::Layout {
+            path: path.as_ref().to_path_buf(),
+            expected: expected.into(),
+            found: found.into(),
+        }
+    }
+
+    /// A setting outside its range.
+    pub(crate) fn setting(
+        setting: &'static str,
+        expected: impl Into<String>,
+        got: impl ToString,
+    ) -> Self {
+        DataError::InvalidSetting {
+            setting,
+            expected: expected.into(),
+            got: got.to_string(),
+        }
+    }
+}
