@@ -1,0 +1,147 @@
+//! Backbone and projection head together: what contrastive training optimises.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use candle_core::{Device, Result, Tensor};
+
+use crate::buffer::BufferPool;
+use crate::normalization::Normalization;
+use crate::ops::normalize::l2_normalize;
+use crate::params::{ParameterBuilder, ParameterSet};
+use crate::projection_head::{ProjectionHead, ProjectionHeadConfig};
+use crate::resnet::{EncoderConfig, ResNet};
+use crate::tape::{Activation, Mode, Tape};
+
+/// A backbone f with its projection head g: images to representations to unit-length embeddings.
+#[derive(Clone, Debug)]
+pub struct Encoder {
+    backbone: ResNet,
+    projection_head: ProjectionHead,
+    head_config: ProjectionHeadConfig,
+    normalization: Normalization,
+    parameters: ParameterSet,
+    pool: Arc<BufferPool>,
+    device: Device,
+}
+
+impl Encoder {
+    /// An encoder at initialisation. Values depend on `seed` and parameter names alone.
+    ///
+    /// # Errors
+    /// When a configuration is out of range or the device cannot allocate.
+    pub fn new(
+        encoder: &EncoderConfig,
+        head: &ProjectionHeadConfig,
+        normalization: Normalization,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self> {
+        let mut builder = ParameterBuilder::new(seed, device);
+        let backbone = builder.scope("backbone", |b| ResNet::new(encoder, b))?;
+        let projection_head = builder.scope("projection_head", |b| {
+            ProjectionHead::new(head, encoder.representation_dim(), b)
+        })?;
+        let pool = BufferPool::new(device);
+        let parameters = builder.finish();
+        let device = device.clone();
+        Ok(Self {
+            backbone,
+            projection_head,
+            head_config: *head,
+            normalization,
+            parameters,
+            pool,
+            device,
+        })
+    }
+
+    /// An encoder of the same architecture with its own copies of all parameters and buffers; recycled memory is shared.
+    ///
+    /// # Errors
+    /// When the device cannot allocate.
+    pub fn duplicate(&self) -> Result<Self> {
+        let mut copy = Self::new(
+            self.config(),
+            &self.head_config,
+            self.normalization,
+            0,
+            &self.device,
+        )?;
+        copy.parameters.copy_from(&self.parameters)?;
+        copy.pool = Arc::clone(&self.pool);
+        Ok(copy)
+    }
+
+    /// The backbone's configuration.
+    pub fn config(&self) -> &EncoderConfig {
+        self.backbone.config()
+    }
+    /// The head's configuration.
+    pub fn head_config(&self) -> &ProjectionHeadConfig {
+        &self.head_config
+    }
+    /// How input images are normalised.
+    pub fn normalization(&self) -> Normalization {
+        self.normalization
+    }
+    /// All parameters and buffers, `backbone.*` before `projection_head.*`.
+    pub fn parameters(&self) -> &ParameterSet {
+        &self.parameters
+    }
+    /// Channels of the representation.
+    pub fn representation_dim(&self) -> usize {
+        self.config().representation_dim()
+    }
+    /// Where the parameters live.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// A forward pass on this encoder's recycled memory.
+    pub fn tape(&self, mode: Mode) -> Tape {
+        Tape::new(mode, &self.pool)
+    }
+
+    /// Uploads and normalises u8 images `[N,S,S,3]` to f32 `[N,S,S,3]`.
+    ///
+    /// # Errors
+    /// When the number of bytes does not fit the image size.
+    pub fn upload(&self, pixels: &[u8], image_size: usize) -> Result<Tensor> {
+        self.normalization.upload(pixels, image_size, &self.device)
+    }
+
+    /// Embeddings `[N,D]` of unit length of normalised images `[N,S,S,3]`.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn embed(&self, tape: &mut Tape, images: &Tensor) -> Result<Activation> {
+        let representation = self
+            .backbone
+            .forward(tape, &Activation::constant(images)?)?;
+        let embedding = self.projection_head.forward(tape, &representation)?;
+        l2_normalize(tape, &embedding)
+    }
+
+    /// Representations `[N,C]` of u8 images `[N,S,S,3]`, with running statistics; changes nothing.
+    ///
+    /// # Errors
+    /// When the number of bytes does not fit the image size.
+    pub fn represent(&self, pixels: &[u8], image_size: usize) -> Result<Tensor> {
+        let images = self.upload(pixels, image_size)?;
+        self.backbone
+            .forward(
+                &mut self.tape(Mode::Evaluation),
+                &Activation::constant(&images)?,
+            )?
+            .to_tensor()
+    }
+
+    /// Loads all parameters and buffers by name from behind `prefix`.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape; nothing is changed then.
+    pub fn load_named(&self, prefix: &str, tensors: &HashMap<String, Tensor>) -> Result<()> {
+        self.parameters.load_named(prefix, tensors)
+    }
+}

@@ -1,0 +1,107 @@
+//! From bytes in host memory to normalised images on the device.
+
+use candle_core::{Device, Result, Tensor, bail};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// Per-channel mean and deviation of the training images, of values in 0..1; part of every checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Normalization {
+    /// Subtracted, for red, green, blue.
+    pub mean: [f32; 3],
+    /// Divided by; positive.
+    pub deviation: [f32; 3],
+}
+
+impl Normalization {
+    /// torchvision's constants for ImageNet.
+    pub const IMAGENET: Self = Self {
+        mean: [0.485, 0.456, 0.406],
+        deviation: [0.229, 0.224, 0.225],
+    };
+    /// The constants in common use for CIFAR-10.
+    pub const CIFAR10: Self = Self {
+        mean: [0.4914, 0.4822, 0.4465],
+        deviation: [0.247, 0.2435, 0.2616],
+    };
+    /// Fashion-MNIST, grey repeated to three channels.
+    pub const FASHION_MNIST: Self = Self {
+        mean: [0.286; 3],
+        deviation: [0.353; 3],
+    };
+
+    /// Turns `pixels` `[N,S,S,3]`, u8, into a f32 tensor `[N,S,S,3]` of (pixel/255 − mean)/deviation.
+    ///
+    /// # Errors
+    /// When the number of bytes is not a multiple of one image, or a deviation is not positive.
+    pub fn upload(&self, pixels: &[u8], image_size: usize, device: &Device) -> Result<Tensor> {
+        let image = image_size * image_size * 3;
+        if image == 0 || !pixels.len().is_multiple_of(image) {
+            bail!(
+                "expected a multiple of {image} bytes ({image_size}x{image_size} RGB), found {}",
+                pixels.len()
+            );
+        }
+        if !self.deviation.iter().all(|d| *d > 0.0) {
+            bail!(
+                "input normalisation: deviations must be positive, found {:?}",
+                self.deviation
+            );
+        }
+        let table = self.table();
+        let mut values = vec![0f32; pixels.len()];
+        values
+            .par_chunks_mut(image)
+            .zip(pixels.par_chunks(image))
+            .for_each(|(values, pixels)| {
+                for (value, pixel) in values.chunks_exact_mut(3).zip(pixels.chunks_exact(3)) {
+                    for channel in 0..3 {
+                        value[channel] = table[channel][usize::from(pixel[channel])];
+                    }
+                }
+            });
+        Tensor::from_vec(
+            values,
+            (pixels.len() / image, image_size, image_size, 3),
+            device,
+        )
+    }
+
+    fn table(&self) -> [[f32; 256]; 3] {
+        std::array::from_fn(|channel| {
+            std::array::from_fn(|level| {
+                (level as f32 / 255.0 - self.mean[channel]) / self.deviation[channel]
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn upload_is_the_closed_form_and_refuses_partial_images() -> Result<()> {
+        let pixels: Vec<u8> = (0..24).map(|i| (i * 10) as u8).collect();
+        let images = Normalization::IMAGENET.upload(&pixels, 2, &Device::Cpu)?;
+        assert_eq!(images.dims(), &[2, 2, 2, 3]);
+        let values = images.flatten_all()?.to_vec1::<f32>()?;
+        for (index, value) in values.iter().enumerate() {
+            let (mean, deviation) = (
+                Normalization::IMAGENET.mean[index % 3],
+                Normalization::IMAGENET.deviation[index % 3],
+            );
+            assert!((value - (pixels[index] as f32 / 255.0 - mean) / deviation).abs() < 1e-6);
+        }
+        let message = Normalization::IMAGENET
+            .upload(&pixels[1..], 2, &Device::Cpu)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("12 bytes") && message.contains("23"),
+            "{message}"
+        );
+        Ok(())
+    }
+}

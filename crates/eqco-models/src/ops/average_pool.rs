@@ -1,0 +1,76 @@
+//! Global average pooling: `[N,H,W,C]` to the representation `[N,C]`.
+
+use candle_core::{Result, bail};
+use rayon::prelude::*;
+
+use super::access::{read, write};
+use super::lanes::vectorized;
+use crate::tape::{Activation, Tape};
+
+/// Averages over height and width.
+///
+/// # Errors
+/// When the input is not four-dimensional or empty.
+pub fn global_average_pool(tape: &mut Tape, input: &Activation) -> Result<Activation> {
+    let &[batch, height, width, channels] = input.dims() else {
+        bail!(
+            "global_average_pool: expected [N,H,W,C], found {:?}",
+            input.dims()
+        )
+    };
+    if height * width == 0 {
+        bail!("global_average_pool: empty input {:?}", input.dims());
+    }
+    let pixels = height * width;
+    let mut output = tape.allocate((batch, channels))?;
+    read(input.tensor(), |x| {
+        write(output.tensor(), |y| forward(pixels, channels, x, y))
+    })??;
+    let slot = input.slot();
+    tape.record(&mut output, move |gradient, pass| {
+        let Some(slot) = slot else { return Ok(()) };
+        let (target, accumulate) = pass.target(&slot)?;
+        read(gradient.tensor(), |dy| {
+            write(&target, |dx| backward(pixels, channels, dy, dx, accumulate))
+        })?
+    });
+    Ok(output)
+}
+
+fn forward(pixels: usize, channels: usize, x: &[f32], y: &mut [f32]) {
+    let share = 1.0 / pixels as f32;
+    y.par_chunks_mut(channels)
+        .zip(x.par_chunks(pixels * channels))
+        .for_each(|(y, x)| {
+            vectorized(|| {
+                y.fill(0.0);
+                for pixel in x.chunks_exact(channels) {
+                    y.iter_mut().zip(pixel).for_each(|(y, x)| *y += x);
+                }
+                y.iter_mut().for_each(|y| *y *= share);
+            });
+        });
+}
+
+fn backward(pixels: usize, channels: usize, dy: &[f32], dx: &mut [f32], accumulate: bool) {
+    let share = 1.0 / pixels as f32;
+    dx.par_chunks_mut(pixels * channels)
+        .zip(dy.par_chunks(channels))
+        .for_each(|(dx, dy)| {
+            vectorized(|| {
+                for pixel in dx.chunks_exact_mut(channels) {
+                    if accumulate {
+                        pixel
+                            .iter_mut()
+                            .zip(dy)
+                            .for_each(|(dx, dy)| *dx += dy * share);
+                    } else {
+                        pixel
+                            .iter_mut()
+                            .zip(dy)
+                            .for_each(|(dx, dy)| *dx = dy * share);
+                    }
+                }
+            });
+        });
+}

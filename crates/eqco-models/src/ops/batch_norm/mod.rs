@@ -1,0 +1,320 @@
+//! Batch normalisation over all but the last axis, fused with an optional residual addition and ReLU.
+//!
+//! y = relu(γ·(x − mean)/√(var + ε) + β + residual). Two passes forward (statistics; normalise, add, clip) and two
+//! backward. Nothing is stored beside the input and output that the neighbouring operations keep anyway: the normalised
+//! value is recomputed, and the ReLU's mask is the sign of the recomputed (or, with a residual, stored) output.
+
+pub mod portable;
+
+use candle_core::{Result, bail};
+
+use self::portable::{Affine, Mask, Statistics};
+use super::access::{read, write};
+use crate::params::{NamedBuffer, Parameter, ParameterBuilder};
+use crate::tape::{Activation, BackwardPass, Mode, Slot, Tape};
+
+/// Added to the variance, as PyTorch's default.
+pub const EPSILON: f64 = 1e-5;
+/// Share of the new batch in the running statistics, as PyTorch's default.
+pub const BATCH_NORM_MOMENTUM: f64 = 0.1;
+
+/// What follows the affine map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activate {
+    /// Nothing.
+    Linear,
+    /// max(0, ·).
+    Relu,
+}
+
+/// The parameters and running statistics of one layer.
+#[derive(Clone, Debug)]
+pub struct BatchNorm {
+    weight: Parameter,
+    bias: Parameter,
+    running_mean: NamedBuffer,
+    running_var: NamedBuffer,
+}
+
+impl BatchNorm {
+    /// Declares `weight` (all `scale`), `bias` (0), `running_mean` (0) and `running_var` (1) under `name`.
+    ///
+    /// # Errors
+    /// When the device cannot allocate.
+    pub fn new(
+        builder: &mut ParameterBuilder,
+        name: &str,
+        channels: usize,
+        scale: f32,
+    ) -> Result<Self> {
+        builder.scope(name, |b| {
+            let (weight, bias) = b.norm(channels, scale)?;
+            let running_mean = b.buffer("running_mean", channels, 0.0)?;
+            let running_var = b.buffer("running_var", channels, 1.0)?;
+            Ok(Self {
+                weight,
+                bias,
+                running_mean,
+                running_var,
+            })
+        })
+    }
+
+    /// Normalises `input` `[..., C]`, adds `residual` (same shape) if given, and applies `activate`.
+    ///
+    /// # Errors
+    /// When shapes do not fit, or batch statistics are asked for over fewer than two values per channel.
+    pub fn forward(
+        &self,
+        tape: &mut Tape,
+        input: &Activation,
+        residual: Option<&Activation>,
+        activate: Activate,
+    ) -> Result<Activation> {
+        self.check(input, residual)?;
+        let mut output = tape.allocate(input.tensor().shape().clone())?;
+        if tape.mode() == Mode::Evaluation {
+            let affine = self.running_affine()?;
+            self.apply(input, residual, activate, &[affine], &output)?;
+            return Ok(output);
+        }
+        let groups = group_count(tape, input)?;
+        let statistics = self.batch_statistics(input, groups)?;
+        let affine: Vec<Affine> = statistics
+            .iter()
+            .map(|s| self.with_parameters(|w, b| Affine::new(s, w, b)))
+            .collect::<Result<_>>()?;
+        self.apply(input, residual, activate, &affine, &output)?;
+        self.record(
+            tape,
+            input,
+            residual,
+            activate,
+            statistics,
+            affine,
+            &mut output,
+        );
+        Ok(output)
+    }
+
+    fn check(&self, input: &Activation, residual: Option<&Activation>) -> Result<()> {
+        let channels = self.weight.value().elem_count();
+        if input.dims().last() != Some(&channels) {
+            bail!(
+                "{}: expected {channels} channels last, found shape {:?}",
+                self.weight.name(),
+                input.dims()
+            );
+        }
+        match residual {
+            Some(residual) if residual.dims() != input.dims() => {
+                bail!(
+                    "{}: residual of shape {:?} for input {:?}",
+                    self.weight.name(),
+                    residual.dims(),
+                    input.dims()
+                )
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn with_parameters<R>(&self, f: impl FnOnce(&[f32], &[f32]) -> R) -> Result<R> {
+        read(self.weight.value(), |w| {
+            read(self.bias.value(), |b| f(w, b))
+        })?
+    }
+
+    fn running_affine(&self) -> Result<Affine> {
+        let statistics = read(self.running_mean.value(), |mean| {
+            read(self.running_var.value(), |var| {
+                Statistics::from_running(mean, var, EPSILON)
+            })
+        })??;
+        self.with_parameters(|w, b| Affine::new(&statistics, w, b))
+    }
+
+    /// Statistics of each group, and the update of the running statistics by each in turn.
+    fn batch_statistics(&self, input: &Activation, groups: usize) -> Result<Vec<Statistics>> {
+        let channels = self.weight.value().elem_count();
+        let values_per_channel = input.tensor().elem_count() / channels / groups;
+        if values_per_channel < 2 {
+            bail!(
+                "{}: batch statistics need at least 2 values per channel, found {values_per_channel} in shape {:?}; \
+                 use a larger batch or larger images",
+                self.weight.name(),
+                input.dims()
+            );
+        }
+        let statistics: Vec<Statistics> = read(input.tensor(), |x| {
+            x.chunks_exact(x.len() / groups)
+                .map(|x| Statistics::of(x, channels, EPSILON))
+                .collect()
+        })?;
+        for group in &statistics {
+            write(self.running_mean.value(), |m| {
+                group.update_running_mean(m, BATCH_NORM_MOMENTUM)
+            })?;
+            write(self.running_var.value(), |v| {
+                group.update_running_var(v, BATCH_NORM_MOMENTUM)
+            })?;
+        }
+        Ok(statistics)
+    }
+
+    fn apply(
+        &self,
+        input: &Activation,
+        residual: Option<&Activation>,
+        activate: Activate,
+        affine: &[Affine],
+        output: &Activation,
+    ) -> Result<()> {
+        let relu = activate == Activate::Relu;
+        let run = |residual: Option<&[f32]>| {
+            read(input.tensor(), |x| {
+                write(output.tensor(), |y| {
+                    let group = x.len() / affine.len();
+                    for (index, affine) in affine.iter().enumerate() {
+                        let range = index * group..(index + 1) * group;
+                        let residual = residual.map(|r| &r[range.clone()]);
+                        portable::normalize(
+                            affine,
+                            &x[range.clone()],
+                            residual,
+                            relu,
+                            &mut y[range],
+                        );
+                    }
+                })
+            })?
+        };
+        match residual {
+            Some(residual) => read(residual.tensor(), |r| run(Some(r)))?,
+            None => run(None),
+        }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the saved state of one operation"
+    )]
+    fn record(
+        &self,
+        tape: &mut Tape,
+        input: &Activation,
+        residual: Option<&Activation>,
+        activate: Activate,
+        statistics: Vec<Statistics>,
+        affine: Vec<Affine>,
+        output: &mut Activation,
+    ) {
+        let saved = Saved {
+            layer: self.clone(),
+            input: input.clone(),
+            residual: residual.and_then(Activation::slot),
+            activate,
+            // With a residual the sign of the output cannot be recomputed from the input alone.
+            output: residual.is_some().then(|| output.clone()),
+            statistics,
+            affine,
+        };
+        tape.record(output, move |gradient, pass| saved.backward(gradient, pass));
+    }
+}
+
+fn group_count(tape: &Tape, input: &Activation) -> Result<usize> {
+    let batch = input.dims()[0];
+    match tape.batch_norm_group() {
+        None => Ok(1),
+        Some(samples) if samples > 0 && batch.is_multiple_of(samples) => Ok(batch / samples),
+        Some(samples) => {
+            bail!("batch-norm groups of {samples} images do not divide a batch of {batch}")
+        }
+    }
+}
+
+struct Saved {
+    layer: BatchNorm,
+    input: Activation,
+    residual: Option<Slot>,
+    activate: Activate,
+    output: Option<Activation>,
+    statistics: Vec<Statistics>,
+    affine: Vec<Affine>,
+}
+
+impl Saved {
+    /// Turns the output's gradient into the input's in place, and hands the masked gradient to the residual.
+    fn backward(self, gradient: Activation, pass: &mut BackwardPass<'_>) -> Result<()> {
+        let residual = match &self.residual {
+            Some(slot) => Some((slot, pass.allocate(gradient.tensor().shape().clone())?)),
+            None => None,
+        };
+        let masked = residual.as_ref().map(|(_, masked)| masked);
+        match (self.activate, &self.output) {
+            (Activate::Linear, _) => self.run(&gradient, masked, |_, _| Mask::None, pass)?,
+            (Activate::Relu, None) => {
+                self.run(
+                    &gradient,
+                    masked,
+                    |group, _| Mask::FromInput(&self.affine[group]),
+                    pass,
+                )?;
+            }
+            (Activate::Relu, Some(output)) => {
+                read(output.tensor(), |y| {
+                    self.run(
+                        &gradient,
+                        masked,
+                        |_, range| Mask::FromOutput(&y[range]),
+                        pass,
+                    )
+                })??;
+            }
+        }
+        if let Some((slot, masked)) = residual {
+            pass.give(slot, masked)?;
+        }
+        match self.input.slot() {
+            Some(slot) => pass.give(&slot, gradient),
+            None => Ok(()),
+        }
+    }
+
+    fn run<'a>(
+        &self,
+        gradient: &Activation,
+        masked: Option<&Activation>,
+        mask: impl Fn(usize, std::ops::Range<usize>) -> Mask<'a>,
+        pass: &mut BackwardPass<'_>,
+    ) -> Result<()> {
+        let (weight_target, add_weight) = pass.parameter_target(&self.layer.weight);
+        let (bias_target, add_bias) = pass.parameter_target(&self.layer.bias);
+        let kernel = |mut masked: Option<&mut [f32]>| {
+            read(self.input.tensor(), |x| {
+                write(gradient.tensor(), |dy| {
+                    let group = x.len() / self.statistics.len();
+                    for (index, statistics) in self.statistics.iter().enumerate() {
+                        let range = index * group..(index + 1) * group;
+                        let (x, dy) = (&x[range.clone()], &mut dy[range.clone()]);
+                        let masked = masked.as_mut().map(|m| &mut m[range.clone()]);
+                        let mask = mask(index, range);
+                        let sums = self.layer.with_parameters(|w, _| {
+                            portable::backward(statistics, w, x, &mask, dy, masked)
+                        })?;
+                        write(&weight_target, |t| {
+                            sums.weight_into(t, add_weight || index > 0)
+                        })?;
+                        write(&bias_target, |t| sums.bias_into(t, add_bias || index > 0))?;
+                    }
+                    Ok(())
+                })
+            })??
+        };
+        match masked {
+            Some(masked) => write(masked.tensor(), |m| kernel(Some(m)))?,
+            None => kernel(None),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Two-dimensional convolution without bias, channels-last.
+
+pub mod portable;
+
+use candle_core::{Result, bail};
+
+use super::access::{read, write};
+use crate::params::Parameter;
+use crate::tape::{Activation, Tape};
+
+/// Sizes of one convolution: input `[batch, height, width, in_channels]`, weight
+/// `[out_channels, kernel, kernel, in_channels]`, output `[batch, out_height, out_width, out_channels]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Images.
+    pub batch: usize,
+    /// Input height in pixels.
+    pub height: usize,
+    /// Input width in pixels.
+    pub width: usize,
+    /// Channels of the input.
+    pub in_channels: usize,
+    /// Channels of the output.
+    pub out_channels: usize,
+    /// Side of the square kernel.
+    pub kernel: usize,
+    /// Step between outputs, both directions.
+    pub stride: usize,
+    /// Zero rows and columns on each side.
+    pub padding: usize,
+}
+
+impl Geometry {
+    /// Output height: ⌊(height + 2·padding − kernel) / stride⌋ + 1.
+    pub fn out_height(&self) -> usize {
+        (self.height + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+    /// Output width, likewise.
+    pub fn out_width(&self) -> usize {
+        (self.width + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+    /// Elements of one im2col row: kernel² · in_channels.
+    pub fn patch(&self) -> usize {
+        self.kernel * self.kernel * self.in_channels
+    }
+    /// Whether an output pixel reads exactly the input pixel at its own place.
+    pub fn is_pointwise(&self) -> bool {
+        self.kernel == 1 && self.stride == 1 && self.padding == 0
+    }
+    /// Elements of one input image.
+    pub fn in_image(&self) -> usize {
+        self.height * self.width * self.in_channels
+    }
+    /// Elements of one output image.
+    pub fn out_image(&self) -> usize {
+        self.out_height() * self.out_width() * self.out_channels
+    }
+
+    fn check(&self) -> Result<()> {
+        let fits = |side: usize| side + 2 * self.padding >= self.kernel;
+        if self.stride == 0 || self.kernel == 0 || !fits(self.height) || !fits(self.width) {
+            bail!(
+                "convolution: a {k}x{k} kernel with stride {} and padding {} does not fit a {}x{} input",
+                self.stride,
+                self.padding,
+                self.height,
+                self.width,
+                k = self.kernel
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Convolves `input` `[N,H,W,C]` with `weight` `[O,k,k,C]` (OIHW in exchange).
+///
+/// # Errors
+/// When shapes do not fit together.
+pub fn conv2d(
+    tape: &mut Tape,
+    input: &Activation,
+    weight: &Parameter,
+    stride: usize,
+    padding: usize,
+) -> Result<Activation> {
+    let (&[batch, height, width, in_channels], &[out_channels, kernel, _, weight_channels]) =
+        (input.dims(), weight.value().dims())
+    else {
+        bail!(
+            "convolution: expected input [N,H,W,C] and weight [O,k,k,C], found {:?} and {:?}",
+            input.dims(),
+            weight.value().dims()
+        )
+    };
+    if in_channels != weight_channels {
+        bail!(
+            "convolution {}: expected {weight_channels} input channels, found {in_channels}",
+            weight.name()
+        );
+    }
+    let geometry = Geometry {
+        batch,
+        height,
+        width,
+        in_channels,
+        out_channels,
+        kernel,
+        stride,
+        padding,
+    };
+    geometry.check()?;
+    let mut output = tape.allocate((
+        batch,
+        geometry.out_height(),
+        geometry.out_width(),
+        out_channels,
+    ))?;
+    read(input.tensor(), |x| {
+        read(weight.value(), |w| {
+            write(output.tensor(), |y| portable::forward(&geometry, x, w, y))
+        })
+    })???;
+    let (input, weight) = (input.clone(), weight.clone());
+    tape.record(&mut output, move |gradient, pass| {
+        let (target, accumulate) = pass.parameter_target(&weight);
+        read(input.tensor(), |x| {
+            read(gradient.tensor(), |dy| {
+                write(&target, |dw| {
+                    portable::backward_weight(&geometry, x, dy, dw, accumulate)
+                })
+            })
+        })???;
+        if let Some(slot) = input.slot() {
+            let (target, accumulate) = pass.target(&slot)?;
+            read(weight.value(), |w| {
+                read(gradient.tensor(), |dy| {
+                    write(&target, |dx| {
+                        portable::backward_data(&geometry, dy, w, dx, accumulate)
+                    })
+                })
+            })???;
+        }
+        Ok(())
+    });
+    Ok(output)
+}

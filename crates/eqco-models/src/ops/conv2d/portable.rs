@@ -1,0 +1,297 @@
+//! Convolution as matrix products over patches that stay in cache.
+//!
+//! A task gathers the patches of a band of output rows (im2col) into scratch memory of about the size of the L2 cache
+//! and multiplies them with the weights. Small maps put several images into one band. A 1x1 convolution with stride 1
+//! needs no gathering. The input gradient of a stride-1 convolution is itself a convolution, of the output gradient with
+//! the weights turned by 180°, so it runs through the forward kernel; other strides scatter patch gradients (col2im).
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::Geometry;
+use crate::ops::lanes::{split, vectorized};
+use crate::ops::matmul::{View, matmul};
+
+/// Scratch that a band of patches should fill: about half of an L2 cache.
+const BAND_BYTES: usize = 1 << 20;
+/// Bounds of the rows of a band: fewer waste the packing of the weights, more leave the cache for nothing.
+const BAND_ROWS: Range<usize> = 384..2048;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls `f` with `len` elements of this thread's scratch memory; contents unspecified.
+fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+    // Taken out while in use: should `f` wait inside the thread pool, another task on this thread gets its own.
+    let mut scratch = SCRATCH.take();
+    if scratch.len() < len {
+        scratch.resize(len, 0.0);
+    }
+    let result = f(&mut scratch[..len]);
+    SCRATCH.set(scratch);
+    result
+}
+
+/// `y = conv(x, w)`.
+pub fn forward(geometry: &Geometry, x: &[f32], w: &[f32], y: &mut [f32]) {
+    convolve(geometry, x, w, y, false);
+}
+
+/// `dx (+)= ` gradient with respect to the input, from `dy` and the weights.
+pub fn backward_data(geometry: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32], accumulate: bool) {
+    if geometry.is_pointwise() {
+        return pointwise_backward_data(geometry, dy, w, dx, accumulate);
+    }
+    if geometry.stride == 1 && geometry.padding < geometry.kernel {
+        let turned = turn_weights(geometry, w);
+        let transposed = Geometry {
+            batch: geometry.batch,
+            height: geometry.out_height(),
+            width: geometry.out_width(),
+            in_channels: geometry.out_channels,
+            out_channels: geometry.in_channels,
+            kernel: geometry.kernel,
+            stride: 1,
+            padding: geometry.kernel - 1 - geometry.padding,
+        };
+        return convolve(&transposed, dy, &turned, dx, accumulate);
+    }
+    dx.par_chunks_mut(geometry.in_image())
+        .zip(dy.par_chunks(geometry.out_image()))
+        .for_each(|(dx, dy)| scatter_image(geometry, dy, w, dx, accumulate));
+}
+
+/// `dw (+)= ` gradient with respect to the weights. Each thread sums over its own share of the images.
+pub fn backward_weight(
+    geometry: &Geometry,
+    x: &[f32],
+    dy: &[f32],
+    dw: &mut [f32],
+    accumulate: bool,
+) {
+    let lines = geometry.batch * geometry.out_height();
+    let shares = split(lines, rayon::current_num_threads());
+    let mut partials: Vec<Vec<f32>> = shares
+        .into_par_iter()
+        .map(|share| weight_gradient_of(geometry, x, dy, share))
+        .collect();
+    let first = partials.remove(0);
+    dw.par_chunks_mut(crate::ops::lanes::CHUNK)
+        .enumerate()
+        .for_each(|(chunk, dw)| {
+            let start = chunk * crate::ops::lanes::CHUNK;
+            vectorized(|| {
+                if accumulate {
+                    add(dw, &first[start..]);
+                } else {
+                    dw.copy_from_slice(&first[start..start + dw.len()]);
+                }
+                partials
+                    .iter()
+                    .for_each(|partial| add(dw, &partial[start..]));
+            });
+        });
+}
+
+#[inline(always)]
+fn add(target: &mut [f32], source: &[f32]) {
+    target.iter_mut().zip(source).for_each(|(t, s)| *t += s);
+}
+
+fn convolve(geometry: &Geometry, x: &[f32], w: &[f32], y: &mut [f32], accumulate: bool) {
+    let (width, channels) = (geometry.out_width(), geometry.out_channels);
+    let lines = band_lines(geometry);
+    let weights = View::row_major(w, channels, geometry.patch()).transposed();
+    y.par_chunks_mut(lines * width * channels)
+        .enumerate()
+        .for_each(|(band, y)| {
+            let rows = y.len() / channels;
+            let first = band * lines;
+            with_patches(geometry, x, first..first + rows / width, |patches| {
+                matmul(
+                    y,
+                    accumulate,
+                    View::row_major(patches, rows, geometry.patch()),
+                    weights,
+                );
+            });
+        });
+}
+
+fn weight_gradient_of(geometry: &Geometry, x: &[f32], dy: &[f32], share: Range<usize>) -> Vec<f32> {
+    let (width, channels, patch) = (
+        geometry.out_width(),
+        geometry.out_channels,
+        geometry.patch(),
+    );
+    let mut gradient = vec![0.0; channels * patch];
+    let lines = band_lines(geometry);
+    for first in share.clone().step_by(lines) {
+        let band = first..(first + lines).min(share.end);
+        let rows = band.len() * width;
+        let dy = View::row_major(&dy[first * width * channels..], rows, channels).transposed();
+        with_patches(geometry, x, band, |patches| {
+            matmul(
+                &mut gradient,
+                first != share.start,
+                dy,
+                View::row_major(patches, rows, patch),
+            );
+        });
+    }
+    gradient
+}
+
+/// Output lines (of all images, counted through) of one band.
+fn band_lines(geometry: &Geometry) -> usize {
+    let lines = geometry.batch * geometry.out_height();
+    let rows = (BAND_BYTES / 4 / geometry.patch()).clamp(BAND_ROWS.start, BAND_ROWS.end);
+    let even_share = lines.div_ceil(rayon::current_num_threads());
+    (rows / geometry.out_width()).clamp(1, even_share.max(1))
+}
+
+/// Calls `f` with the patches of the given output lines, `[rows, patch]`.
+fn with_patches(geometry: &Geometry, x: &[f32], lines: Range<usize>, f: impl FnOnce(&[f32])) {
+    let rows = lines.len() * geometry.out_width();
+    if geometry.is_pointwise() {
+        return f(&x[lines.start * geometry.out_width() * geometry.in_channels..]);
+    }
+    with_scratch(rows * geometry.patch(), |patches| {
+        gather(geometry, x, lines, patches);
+        f(patches);
+    });
+}
+
+fn gather(geometry: &Geometry, x: &[f32], lines: Range<usize>, patches: &mut [f32]) {
+    let (height, patch) = (geometry.out_height(), geometry.patch());
+    let mut rows = patches.chunks_exact_mut(patch);
+    for line in lines {
+        let image = &x[line / height * geometry.in_image()..][..geometry.in_image()];
+        for column in 0..geometry.out_width() {
+            if let Some(row) = rows.next() {
+                gather_patch(geometry, image, line % height, column, row);
+            }
+        }
+    }
+}
+
+#[inline]
+fn gather_patch(geometry: &Geometry, image: &[f32], out_y: usize, out_x: usize, row: &mut [f32]) {
+    let channels = geometry.in_channels;
+    let inside_x = kernel_range(out_x, geometry.width, geometry);
+    let inside_y = kernel_range(out_y, geometry.height, geometry);
+    for (ky, segment) in row.chunks_exact_mut(geometry.kernel * channels).enumerate() {
+        if !inside_y.contains(&ky) || inside_x.is_empty() {
+            segment.fill(0.0);
+            continue;
+        }
+        let y = out_y * geometry.stride + ky - geometry.padding;
+        let x = out_x * geometry.stride + inside_x.start - geometry.padding;
+        let source = &image[(y * geometry.width + x) * channels..][..inside_x.len() * channels];
+        segment[..inside_x.start * channels].fill(0.0);
+        segment[inside_x.start * channels..inside_x.end * channels].copy_from_slice(source);
+        segment[inside_x.end * channels..].fill(0.0);
+    }
+}
+
+/// Kernel positions that lie inside the image for output position `out` along a side of `len` pixels.
+#[inline]
+fn kernel_range(out: usize, len: usize, geometry: &Geometry) -> Range<usize> {
+    let origin = out * geometry.stride;
+    let start = geometry.padding.saturating_sub(origin).min(geometry.kernel);
+    let end = (len + geometry.padding)
+        .saturating_sub(origin)
+        .min(geometry.kernel);
+    start..end.max(start)
+}
+
+fn scatter_image(geometry: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32], accumulate: bool) {
+    let (width, channels, patch) = (
+        geometry.out_width(),
+        geometry.out_channels,
+        geometry.patch(),
+    );
+    if !accumulate {
+        dx.fill(0.0);
+    }
+    let weights = View::row_major(w, channels, patch);
+    let lines = (BAND_BYTES / 4 / patch / width).clamp(1, geometry.out_height());
+    for first in (0..geometry.out_height()).step_by(lines) {
+        let band = first..(first + lines).min(geometry.out_height());
+        let rows = band.len() * width;
+        with_scratch(rows * patch, |patches| {
+            let dy = View::row_major(&dy[first * width * channels..], rows, channels);
+            matmul(patches, false, dy, weights);
+            vectorized(|| scatter(geometry, patches, band, dx));
+        });
+    }
+}
+
+#[inline(always)]
+fn scatter(geometry: &Geometry, patches: &[f32], lines: Range<usize>, dx: &mut [f32]) {
+    let (channels, width) = (geometry.in_channels, geometry.out_width());
+    for (row, patch) in patches.chunks_exact(geometry.patch()).enumerate() {
+        let (out_y, out_x) = (lines.start + row / width, row % width);
+        let inside_x = kernel_range(out_x, geometry.width, geometry);
+        if inside_x.is_empty() {
+            continue;
+        }
+        for ky in kernel_range(out_y, geometry.height, geometry) {
+            let y = out_y * geometry.stride + ky - geometry.padding;
+            let x = out_x * geometry.stride + inside_x.start - geometry.padding;
+            let target =
+                &mut dx[(y * geometry.width + x) * channels..][..inside_x.len() * channels];
+            add(
+                target,
+                &patch[(ky * geometry.kernel + inside_x.start) * channels..],
+            );
+        }
+    }
+}
+
+fn pointwise_backward_data(
+    geometry: &Geometry,
+    dy: &[f32],
+    w: &[f32],
+    dx: &mut [f32],
+    accumulate: bool,
+) {
+    let (inputs, outputs) = (geometry.in_channels, geometry.out_channels);
+    let rows = band_lines(geometry) * geometry.out_width();
+    let weights = View::row_major(w, outputs, inputs);
+    dx.par_chunks_mut(rows * inputs)
+        .zip(dy.par_chunks(rows * outputs))
+        .for_each(|(dx, dy)| {
+            matmul(
+                dx,
+                accumulate,
+                View::row_major(dy, dx.len() / inputs, outputs),
+                weights,
+            );
+        });
+}
+
+/// `[O,k,k,I]` to `[I,k,k,O]` with both kernel directions reversed.
+fn turn_weights(geometry: &Geometry, w: &[f32]) -> Vec<f32> {
+    let (inputs, outputs, taps) = (
+        geometry.in_channels,
+        geometry.out_channels,
+        geometry.kernel * geometry.kernel,
+    );
+    let mut turned = vec![0.0; w.len()];
+    turned
+        .par_chunks_mut(taps * outputs)
+        .enumerate()
+        .for_each(|(input, block)| {
+            for (tap, row) in block.chunks_exact_mut(outputs).enumerate() {
+                let source = (taps - 1 - tap) * inputs + input;
+                for (output, value) in row.iter_mut().enumerate() {
+                    *value = w[output * taps * inputs + source];
+                }
+            }
+        });
+    turned
+}

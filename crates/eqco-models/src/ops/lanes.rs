@@ -1,0 +1,72 @@
+//! How kernels spread over threads and vector units.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use pulp::Arch;
+use rayon::prelude::*;
+
+/// Elements that one task handles in a memory-bound pass: large enough to hide scheduling, small enough for the cache.
+pub(crate) const CHUNK: usize = 16 * 1024;
+
+/// Runs `kernel` compiled for the widest vector unit of this CPU (AVX-512, AVX2 with FMA, NEON, or the baseline).
+#[inline(always)]
+pub(crate) fn vectorized<R>(kernel: impl FnOnce() -> R) -> R {
+    static ARCH: OnceLock<Arch> = OnceLock::new();
+    struct Kernel<F>(F);
+    impl<R, F: FnOnce() -> R> pulp::NullaryFnOnce for Kernel<F> {
+        type Output = R;
+        #[inline(always)]
+        fn call(self) -> R {
+            (self.0)()
+        }
+    }
+    ARCH.get_or_init(Arch::new).dispatch(Kernel(kernel))
+}
+
+/// Applies `kernel` to equal chunks of two slices of one length, in parallel.
+pub(crate) fn zip_chunks(
+    target: &mut [f32],
+    source: &[f32],
+    kernel: impl Fn(&mut [f32], &[f32]) + Sync,
+) {
+    assert_eq!(
+        target.len(),
+        source.len(),
+        "both slices hold the same number of elements"
+    );
+    target
+        .par_chunks_mut(CHUNK)
+        .zip(source.par_chunks(CHUNK))
+        .for_each(|(target, source)| {
+            vectorized(
+                #[inline(always)]
+                || kernel(target, source),
+            )
+        });
+}
+
+/// Splits `0..count` into at most `parts` ranges of nearly equal length.
+pub(crate) fn split(count: usize, parts: usize) -> Vec<Range<usize>> {
+    let parts = parts.clamp(1, count.max(1));
+    (0..parts)
+        .map(|part| count * part / parts..count * (part + 1) / parts)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn split_covers_everything_once() {
+        for (count, parts) in [(0, 4), (1, 4), (7, 3), (64, 2), (5, 5)] {
+            let ranges = split(count, parts);
+            assert!(ranges.len() <= parts);
+            assert_eq!(
+                ranges.iter().cloned().flatten().collect::<Vec<_>>(),
+                (0..count).collect::<Vec<_>>()
+            );
+        }
+    }
+}

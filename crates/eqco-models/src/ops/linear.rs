@@ -1,0 +1,152 @@
+//! Fully connected layer: y = x·Wᵀ + b.
+
+use candle_core::{Result, bail};
+use rayon::prelude::*;
+
+use super::access::{read, write};
+use super::lanes::split;
+use super::matmul::{View, matmul};
+use crate::params::Parameter;
+use crate::tape::{Activation, Tape};
+
+/// Maps `input` `[N,I]` with `weight` `[O,I]` and `bias` `[O]` to `[N,O]`.
+///
+/// # Errors
+/// When shapes do not fit together.
+pub fn linear(
+    tape: &mut Tape,
+    input: &Activation,
+    weight: &Parameter,
+    bias: Option<&Parameter>,
+) -> Result<Activation> {
+    let (&[rows, inputs], &[outputs, weight_inputs]) = (input.dims(), weight.value().dims()) else {
+        bail!(
+            "{}: expected [N,I] and [O,I], found {:?} and {:?}",
+            weight.name(),
+            input.dims(),
+            weight.value().dims()
+        )
+    };
+    if inputs != weight_inputs {
+        bail!(
+            "{}: expected {weight_inputs} inputs, found {inputs}",
+            weight.name()
+        );
+    }
+    let sizes = Sizes {
+        rows,
+        inputs,
+        outputs,
+    };
+    let mut output = tape.allocate((rows, outputs))?;
+    read(input.tensor(), |x| {
+        read(weight.value(), |w| {
+            write(output.tensor(), |y| sizes.forward(x, w, y))
+        })
+    })???;
+    if let Some(bias) = bias {
+        read(bias.value(), |b| {
+            write(output.tensor(), |y| {
+                y.chunks_exact_mut(outputs).for_each(|row| add(row, b))
+            })
+        })??;
+    }
+    let (input, weight, bias) = (input.clone(), weight.clone(), bias.cloned());
+    tape.record(&mut output, move |gradient, pass| {
+        let (target, accumulate) = pass.parameter_target(&weight);
+        read(input.tensor(), |x| {
+            read(gradient.tensor(), |dy| {
+                write(&target, |dw| sizes.backward_weight(x, dy, dw, accumulate))
+            })
+        })???;
+        if let Some(bias) = &bias {
+            let (target, accumulate) = pass.parameter_target(bias);
+            read(gradient.tensor(), |dy| {
+                write(&target, |db| sum_rows(dy, db, accumulate))
+            })??;
+        }
+        let Some(slot) = input.slot() else {
+            return Ok(());
+        };
+        let (target, accumulate) = pass.target(&slot)?;
+        read(weight.value(), |w| {
+            read(gradient.tensor(), |dy| {
+                write(&target, |dx| sizes.backward_data(dy, w, dx, accumulate))
+            })
+        })??
+    });
+    Ok(output)
+}
+
+#[derive(Clone, Copy)]
+struct Sizes {
+    rows: usize,
+    inputs: usize,
+    outputs: usize,
+}
+
+impl Sizes {
+    /// Rows that one thread handles.
+    fn share(&self) -> usize {
+        self.rows.div_ceil(rayon::current_num_threads()).max(1)
+    }
+
+    fn forward(&self, x: &[f32], w: &[f32], y: &mut [f32]) {
+        let share = self.share();
+        let weights = View::row_major(w, self.outputs, self.inputs).transposed();
+        y.par_chunks_mut(share * self.outputs)
+            .zip(x.par_chunks(share * self.inputs))
+            .for_each(|(y, x)| {
+                matmul(
+                    y,
+                    false,
+                    View::row_major(x, y.len() / self.outputs, self.inputs),
+                    weights,
+                );
+            });
+    }
+
+    fn backward_data(&self, dy: &[f32], w: &[f32], dx: &mut [f32], accumulate: bool) {
+        let share = self.share();
+        let weights = View::row_major(w, self.outputs, self.inputs);
+        dx.par_chunks_mut(share * self.inputs)
+            .zip(dy.par_chunks(share * self.outputs))
+            .for_each(|(dx, dy)| {
+                matmul(
+                    dx,
+                    accumulate,
+                    View::row_major(dy, dx.len() / self.inputs, self.outputs),
+                    weights,
+                );
+            });
+    }
+
+    /// Threads share the output rows of the weight, so that the sum over samples has one order whatever their number.
+    fn backward_weight(&self, x: &[f32], dy: &[f32], dw: &mut [f32], accumulate: bool) {
+        let x = View::row_major(x, self.rows, self.inputs);
+        let mut rest = dw;
+        let mut tasks = Vec::new();
+        for share in split(self.outputs, rayon::current_num_threads()) {
+            let (block, tail) = rest.split_at_mut(share.len() * self.inputs);
+            tasks.push((share, block));
+            rest = tail;
+        }
+        tasks.into_par_iter().for_each(|(share, dw)| {
+            let columns = View::row_major(dy, self.rows, self.outputs)
+                .columns(share)
+                .transposed();
+            matmul(dw, accumulate, columns, x);
+        });
+    }
+}
+
+fn add(target: &mut [f32], source: &[f32]) {
+    target.iter_mut().zip(source).for_each(|(t, s)| *t += s);
+}
+
+fn sum_rows(dy: &[f32], db: &mut [f32], accumulate: bool) {
+    if !accumulate {
+        db.fill(0.0);
+    }
+    dy.chunks_exact(db.len()).for_each(|row| add(db, row));
+}

@@ -1,0 +1,65 @@
+//! L2 normalisation of embeddings: y = x / max(‖x‖, ε).
+
+use candle_core::{Result, bail};
+use rayon::prelude::*;
+
+use super::access::{read, write};
+use crate::tape::{Activation, Tape};
+
+/// Smallest norm that is divided by, as PyTorch's `normalize`.
+const SMALLEST_NORM: f32 = 1e-12;
+
+/// Scales every row of `input` `[N,D]` to unit length.
+///
+/// # Errors
+/// When the input is not two-dimensional.
+pub fn l2_normalize(tape: &mut Tape, input: &Activation) -> Result<Activation> {
+    let &[_, dim] = input.dims() else {
+        bail!("l2_normalize: expected [N,D], found {:?}", input.dims())
+    };
+    let mut output = tape.allocate(input.tensor().shape().clone())?;
+    read(input.tensor(), |x| {
+        write(output.tensor(), |y| {
+            y.par_chunks_mut(dim)
+                .zip(x.par_chunks(dim))
+                .for_each(|(y, x)| {
+                    let scale = 1.0 / norm(x);
+                    y.iter_mut().zip(x).for_each(|(y, x)| *y = x * scale);
+                });
+        })
+    })??;
+    let (input, unit) = (input.clone(), output.clone());
+    tape.record(&mut output, move |gradient, pass| {
+        let Some(slot) = input.slot() else {
+            return Ok(());
+        };
+        read(input.tensor(), |x| {
+            read(unit.tensor(), |y| {
+                write(gradient.tensor(), |dy| backward(dim, x, y, dy))
+            })
+        })???;
+        pass.give(&slot, gradient)
+    });
+    Ok(output)
+}
+
+/// In place: dx = (dy − y·(y·dy)) / ‖x‖.
+fn backward(dim: usize, x: &[f32], y: &[f32], dy: &mut [f32]) {
+    dy.par_chunks_mut(dim)
+        .zip(x.par_chunks(dim).zip(y.par_chunks(dim)))
+        .for_each(|(dy, (x, y))| {
+            let along: f32 = y.iter().zip(dy.iter()).map(|(y, dy)| y * dy).sum();
+            let scale = 1.0 / norm(x);
+            dy.iter_mut()
+                .zip(y)
+                .for_each(|(dy, y)| *dy = (*dy - y * along) * scale);
+        });
+}
+
+fn norm(row: &[f32]) -> f32 {
+    row.iter()
+        .map(|v| v * v)
+        .sum::<f32>()
+        .sqrt()
+        .max(SMALLEST_NORM)
+}
