@@ -1,0 +1,15 @@
+//! Tests of the public interface, one theme a file.
+
+mod batches;
+mod bounds;
+mod gradients;
+mod input_errors;
+mod margins;
+mod nt_xent;
+mod precision;
+mod properties;
+mod sampling;
+mod stored_batches;
+mod stored_cases;
+mod threads;
+mod vector_file;
