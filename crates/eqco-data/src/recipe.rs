@@ -290,23 +290,12 @@ fn resize_and_crop(image: &Image, size: usize, scratch: &mut Scratch, out: &mut 
         out.copy_from_slice(image.pixels());
         return;
     }
-    let shorter = width.min(height);
-    let side = if shorter <= size {
+    let side = if width.min(height) <= size {
         size
     } else {
         size * 256 / 224
     };
-    let (new_width, new_height) = augment::shorter_side_to(side, (width, height));
-    let middle = augment::center_crop(size, (new_width, new_height));
-    let mut resized = vec![0; new_width * new_height * 3];
-    augment::resize(image, (new_width, new_height), scratch, &mut resized);
-    copy_region(&resized, new_width, middle, out);
-}
-
-/// Copies a region of RGB rows of `width` pixels.
-fn copy_region(rgb: &[u8], width: usize, region: Region, out: &mut [u8]) {
-    let rows = rgb.chunks_exact(width * 3).skip(region.top);
-    for (target, row) in out.chunks_exact_mut(region.width * 3).zip(rows) {
-        target.copy_from_slice(&row[region.left * 3..(region.left + region.width) * 3]);
-    }
+    let resized = augment::shorter_side_to(side, (width, height));
+    let middle = augment::center_crop(size, resized);
+    augment::resized_window(image, Region::whole(image), resized, middle, scratch, out);
 }

@@ -60,7 +60,8 @@ pub fn adjust_hue(rgb: &mut [u8], factor: f64) {
     }
 }
 
-/// RGB to 8-bit hue, saturation and value, as Pillow's `rgb2hsv`.
+/// RGB to 8-bit hue, saturation and value, as Pillow's `rgb2hsv`: single-precision variables and
+/// double-precision constants, which decides where a value is cut off.
 #[inline]
 fn to_hsv(rgb: [u8; 3]) -> [u8; 3] {
     let [red, green, blue] = rgb;
@@ -70,7 +71,8 @@ fn to_hsv(rgb: [u8; 3]) -> [u8; 3] {
         return [0, 0, largest];
     }
     let spread = f32::from(largest - smallest);
-    let [to_red, to_green, to_blue] = rgb.map(|value| f32::from(largest - value) / spread);
+    let [to_red, to_green, to_blue] =
+        rgb.map(|value| f64::from(f32::from(largest - value) / spread));
     let sector = if red == largest {
         to_blue - to_green
     } else if green == largest {
@@ -78,7 +80,7 @@ fn to_hsv(rgb: [u8; 3]) -> [u8; 3] {
     } else {
         4.0 + to_green - to_red
     };
-    let hue = ((f64::from(sector) / 6.0 + 1.0) % 1.0) as f32;
+    let hue = ((f64::from(sector as f32) / 6.0 + 1.0) % 1.0) as f32;
     let saturation = spread / f32::from(largest);
     [
         (f64::from(hue) * 255.0) as u8,
@@ -93,9 +95,9 @@ fn from_hsv([hue, saturation, value]: [u8; 3]) -> [u8; 3] {
     if saturation == 0 {
         return [value; 3];
     }
-    let position = f32::from(hue) * 6.0 / 255.0;
+    let position = f64::from(hue) * 6.0 / 255.0;
     let sector = position.floor();
-    let fraction = position - sector;
+    let fraction = (position - sector) as f32;
     let strength = f32::from(saturation) / 255.0;
     let scaled = |share: f32| (f32::from(value) * share).round() as u8;
     let low = scaled(1.0 - strength);

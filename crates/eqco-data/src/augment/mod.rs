@@ -24,6 +24,7 @@ pub use gaussian_blur::{GaussianBlur, gaussian_blur};
 pub use horizontal_flip::{RandomHorizontalFlip, horizontal_flip};
 pub use random_grayscale::{RandomGrayscale, to_grayscale};
 pub use random_resized_crop::RandomResizedCrop;
+pub(crate) use resample::resized_window;
 pub use resample::{Region, resized_crop};
 pub use resize::{resize, shorter_side_to};
 pub use solarize::{RandomSolarize, solarize};

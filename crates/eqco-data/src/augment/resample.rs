@@ -5,6 +5,8 @@
 //! call; the rows of the region are resampled first, then the columns, with 8 bits between.
 //! Nothing outside the region is read: torchvision crops first and resizes then.
 
+use std::ops::Range;
+
 use super::Scratch;
 use crate::Image;
 
@@ -60,14 +62,14 @@ struct Axis {
 }
 
 impl Axis {
-    /// Fills the table for `input` pixels resampled to `output` pixels.
-    fn prepare(&mut self, input: usize, output: usize) {
+    /// Fills the table for the output pixels in `window` of `input` pixels resampled to `output`.
+    fn prepare(&mut self, input: usize, output: usize, window: Range<usize>) {
         let scale = input as f64 / output as f64;
         let stretch = scale.max(1.0);
         self.taps = input.min(2 * stretch.ceil() as usize + 1);
         self.starts.clear();
         self.weights.clear();
-        for position in 0..output {
+        for position in window {
             let center = (position as f64 + 0.5) * scale;
             let first = (center - stretch + 0.5).max(0.0) as usize;
             let end = ((center + stretch + 0.5) as usize).min(input);
@@ -106,9 +108,15 @@ impl Axis {
             .copied()
             .zip(self.weights.chunks_exact(self.taps))
     }
+
+    /// The input pixels that are read at all.
+    fn reach(&self) -> Range<usize> {
+        let first = self.starts.first().copied().unwrap_or(0);
+        first..self.starts.last().map_or(first, |last| last + self.taps)
+    }
 }
 
-/// Crops `region` out of `image` and resizes it to `width` x `height` in `out`
+/// Crops `region` out of `image` and resizes it to `size` (width, height) in `out`
 /// (RGB, `[height, width, 3]`), as torchvision's `resized_crop` with antialiased bilinear
 /// interpolation.
 ///
@@ -117,42 +125,69 @@ impl Axis {
 pub fn resized_crop(
     image: &Image,
     region: Region,
-    (width, height): (usize, usize),
+    size: (usize, usize),
+    scratch: &mut Scratch,
+    out: &mut [u8],
+) {
+    let window = Region {
+        left: 0,
+        top: 0,
+        width: size.0,
+        height: size.1,
+    };
+    resized_window(image, region, size, window, scratch, out);
+}
+
+/// Resizes `region` of `image` to `size`, but computes only the part `window` of the result:
+/// the same bytes as resizing first and cropping then, without the work and the memory.
+pub(crate) fn resized_window(
+    image: &Image,
+    region: Region,
+    size: (usize, usize),
+    window: Region,
     scratch: &mut Scratch,
     out: &mut [u8],
 ) {
     assert!(region.left + region.width <= image.width());
     assert!(region.top + region.height <= image.height());
-    assert_eq!(out.len(), width * height * 3);
-    let scratch = &mut scratch.resample;
-    let stride = image.width() * 3;
-    let rows = image
-        .pixels()
-        .chunks_exact(stride)
-        .skip(region.top)
-        .take(region.height);
-    let rows = rows.map(|row| &row[region.left * 3..(region.left + region.width) * 3]);
+    assert!(window.left + window.width <= size.0 && window.top + window.height <= size.1);
+    assert_eq!(out.len(), window.width * window.height * 3);
+    let ResampleScratch {
+        columns,
+        rows,
+        between,
+        sums,
+    } = &mut scratch.resample;
+    columns.prepare(
+        region.width,
+        size.0,
+        window.left..window.left + window.width,
+    );
+    rows.prepare(
+        region.height,
+        size.1,
+        window.top..window.top + window.height,
+    );
 
-    // An axis that keeps its size is copied, as in Pillow; the weights would be 1 and 0 anyway.
-    let between = if region.height == height {
-        &mut *out
-    } else {
-        scratch.between.resize(region.height * width * 3, 0);
-        &mut scratch.between[..]
-    };
-    if region.width == width {
-        for (target, row) in between.chunks_exact_mut(width * 3).zip(rows) {
-            target.copy_from_slice(row);
-        }
-    } else {
-        scratch.columns.prepare(region.width, width);
-        for (target, row) in between.chunks_exact_mut(width * 3).zip(rows) {
-            resample_row(row, &scratch.columns, target);
+    let reach = rows.reach();
+    let stride = window.width * 3;
+    between.resize(reach.len() * stride, 0);
+    let source = image.pixels().chunks_exact(image.width() * 3);
+    let source = source.skip(region.top + reach.start).take(reach.len());
+    for (target, row) in between.chunks_exact_mut(stride).zip(source) {
+        let row = &row[region.left * 3..(region.left + region.width) * 3];
+        // An axis that keeps its size is copied: its weights are 1 and 0.
+        if region.width == size.0 {
+            target.copy_from_slice(&row[window.left * 3..][..stride]);
+        } else {
+            resample_row(row, columns, target);
         }
     }
-    if region.height != height {
-        scratch.rows.prepare(region.height, height);
-        resample_columns(&scratch.between, &scratch.rows, &mut scratch.sums, out);
+    if region.height == size.1 {
+        let skipped = window.top - reach.start;
+        out.copy_from_slice(&between[skipped * stride..][..out.len()]);
+    } else {
+        resample_columns(between, rows, reach.start, sums, out);
     }
 }
 
@@ -172,13 +207,21 @@ fn resample_row(row: &[u8], axis: &Axis, target: &mut [u8]) {
     }
 }
 
-/// All rows through the table: each output row is a weighted sum of input rows.
-fn resample_columns(rows: &[u8], axis: &Axis, sums: &mut Vec<i32>, out: &mut [u8]) {
+/// All rows through the table: each output row is a weighted sum of input rows, of which `rows`
+/// holds those from `first_row` on.
+fn resample_columns(
+    rows: &[u8],
+    axis: &Axis,
+    first_row: usize,
+    sums: &mut Vec<i32>,
+    out: &mut [u8],
+) {
     let stride = out.len() / axis.starts.len();
     sums.resize(stride, 0);
     for (target, (start, weights)) in out.chunks_exact_mut(stride).zip(axis.windows()) {
         sums.fill(HALF);
-        for (row, &weight) in rows[start * stride..].chunks_exact(stride).zip(weights) {
+        let neighbours = rows[(start - first_row) * stride..].chunks_exact(stride);
+        for (row, &weight) in neighbours.zip(weights) {
             if weight != 0 {
                 for (sum, &value) in sums.iter_mut().zip(row) {
                     *sum += i32::from(value) * weight;

@@ -1,12 +1,22 @@
 //! Sources of images.
 
+mod cifar_binary;
 mod embedded;
-
-use std::sync::Arc;
+mod idx;
+mod image_folder;
+mod limited;
+mod open;
+mod synthetic;
 
 use crate::{DataError, Image};
 
+pub use cifar_binary::CifarBinary;
 pub use embedded::Embedded;
+pub use idx::Idx;
+pub use image_folder::ImageFolder;
+pub use limited::limited;
+pub use open::open;
+pub use synthetic::Synthetic;
 
 /// A finite list of images with or without labels. Reading is thread-safe.
 pub trait Dataset: Send + Sync {
@@ -44,18 +54,4 @@ pub enum Split {
     Train,
     /// For measuring; called `test` or `val` on disk.
     Test,
-}
-
-/// Opens a data set.
-///
-/// # Errors
-/// See [`DataError`].
-pub fn open(source: &str, split: Split) -> Result<Arc<dyn Dataset>, DataError> {
-    match source {
-        "embedded" => Ok(Arc::new(Embedded::open(split)?)),
-        _ => Err(DataError::UnknownSource {
-            name: source.to_owned(),
-            nearest: vec!["embedded".to_owned()],
-        }),
-    }
 }

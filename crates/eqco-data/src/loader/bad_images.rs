@@ -34,11 +34,11 @@ impl BadImages {
     /// Notes an unreadable image, warns the first time, and fails once the share is exceeded.
     pub(super) fn note(&self, index: u32, error: &DataError) -> Result<(), DataError> {
         let mut reasons = self.lock();
-        let reason = with_causes(error);
-        if !reasons.contains_key(&index) {
+        reasons.entry(index).or_insert_with(|| {
+            let reason = with_causes(error);
             tracing::warn!("skipped an unreadable image: {reason}");
-            reasons.insert(index, reason);
-        }
+            reason
+        });
         if reasons.len() as f64 > self.max_share * self.total as f64 {
             return Err(self.too_many(&reasons));
         }

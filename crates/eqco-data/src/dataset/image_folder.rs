@@ -1,0 +1,224 @@
+//! Folders of JPEG and PNG files, with or without a folder per class.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::{Dataset, Split};
+use crate::{DataError, Image, decode};
+
+/// The largest image file that is read.
+const MAX_FILE_BYTES: u64 = 256 << 20;
+
+const EXPECTED: &str =
+    "images (.jpg, .jpeg or .png) in train/CLASS/, in CLASS/, or without classes";
+
+/// Image files in a folder. Files and classes are sorted by name; labels number the classes in
+/// that order, as in torchvision's `ImageFolder`.
+///
+/// Layouts below the given path, the first that fits:
+/// - `train/CLASS/*` and `test/CLASS/*` or `val/CLASS/*` (training images may also lie in `train/`
+///   itself, without classes);
+/// - `CLASS/*`: training images only;
+/// - `*`: unlabelled training images only.
+///
+/// Hidden entries and files with other extensions are ignored; folders below a class are not
+/// looked into. The files are opened when they are asked for.
+#[derive(Debug)]
+pub struct ImageFolder {
+    name: String,
+    class_names: Vec<String>,
+    /// One per class, or a single one.
+    folders: Vec<PathBuf>,
+    /// Position in `folders` and file name; short, because ImageNet has 1.3 million of them.
+    files: Vec<(u32, Box<std::ffi::OsStr>)>,
+}
+
+impl ImageFolder {
+    /// Lists the files of a split; `name` is for results.
+    ///
+    /// # Errors
+    /// [`DataError::Io`], or [`DataError::Layout`] if there is no image, no test folder where one
+    /// is asked for, or a test class without a training class.
+    pub fn open(path: &Path, name: &str, split: Split) -> Result<Self, DataError> {
+        let sub_folder = |name: &str| Some(path.join(name)).filter(|folder| folder.is_dir());
+        let train = sub_folder("train");
+        let test = sub_folder("test").or_else(|| sub_folder("val"));
+        let folder = match split {
+            Split::Train if train.is_none() && test.is_none() => path.to_path_buf(),
+            Split::Train => train.ok_or_else(|| {
+                DataError::layout(path, "a folder train/", "a folder for testing alone")
+            })?,
+            Split::Test => test.ok_or_else(|| {
+                DataError::layout(
+                    path,
+                    "a folder test/ or val/ with images for testing",
+                    "none",
+                )
+            })?,
+        };
+        let mut opened = Self::list(&folder, name)?;
+        if split == Split::Test && path.join("train").is_dir() {
+            let train = Self::list(&path.join("train"), name)?;
+            opened.number_classes_like(&train, &folder)?;
+        }
+        Ok(opened)
+    }
+
+    /// Lists `CLASS/*`, or `*` if no sub-folder has images.
+    fn list(folder: &Path, name: &str) -> Result<Self, DataError> {
+        let entries = Entries::read(folder)?;
+        let mut listed = Self {
+            name: name.to_owned(),
+            class_names: Vec::new(),
+            folders: Vec::new(),
+            files: Vec::new(),
+        };
+        for class in entries.folders {
+            let class_folder = folder.join(&class);
+            let images = Entries::read(&class_folder)?.images;
+            if !images.is_empty() {
+                listed
+                    .class_names
+                    .push(class.to_string_lossy().into_owned());
+                listed.add_files(class_folder, images);
+            }
+        }
+        if listed.class_names.is_empty() {
+            if entries.images.is_empty() {
+                return Err(DataError::layout(folder, EXPECTED, "no image"));
+            }
+            listed.add_files(folder.to_path_buf(), entries.images);
+        }
+        Ok(listed)
+    }
+
+    fn add_files(&mut self, folder: PathBuf, files: Vec<OsString>) {
+        let number = self.folders.len() as u32;
+        self.folders.push(folder);
+        self.files.extend(
+            files
+                .into_iter()
+                .map(|file| (number, file.into_boxed_os_str())),
+        );
+    }
+
+    /// Gives the classes of a test folder the labels that they have in training.
+    fn number_classes_like(&mut self, train: &Self, folder: &Path) -> Result<(), DataError> {
+        let mut labels = Vec::new();
+        for class in &self.class_names {
+            let label = train.class_names.iter().position(|other| other == class);
+            labels.push(label.ok_or_else(|| {
+                let expected = format!("the {} classes of train/", train.class_names.len());
+                DataError::layout(folder, expected, format!("another class `{class}`"))
+            })?);
+        }
+        if labels.is_empty() && !train.class_names.is_empty() {
+            return Err(DataError::layout(
+                folder,
+                "one folder per class, as in train/",
+                "none",
+            ));
+        }
+        let mut folders = vec![PathBuf::new(); train.class_names.len().max(self.folders.len())];
+        for (number, path) in std::mem::take(&mut self.folders).into_iter().enumerate() {
+            folders[labels.get(number).copied().unwrap_or(number)] = path;
+        }
+        for (number, _) in &mut self.files {
+            *number = labels
+                .get(*number as usize)
+                .map_or(*number, |&label| label as u32);
+        }
+        self.folders = folders;
+        self.class_names.clone_from(&train.class_names);
+        Ok(())
+    }
+
+    fn path(&self, index: usize) -> PathBuf {
+        let (folder, file) = &self.files[index];
+        self.folders[*folder as usize].join(file.as_ref())
+    }
+}
+
+/// The visible sub-folders and image files of a folder, sorted.
+#[derive(Default)]
+struct Entries {
+    folders: Vec<OsString>,
+    images: Vec<OsString>,
+}
+
+impl Entries {
+    fn read(folder: &Path) -> Result<Self, DataError> {
+        let io_error = |error| DataError::io(folder, error);
+        let mut entries = Self::default();
+        for entry in folder.read_dir().map_err(io_error)? {
+            let entry = entry.map_err(io_error)?;
+            let name = entry.file_name();
+            if name.to_string_lossy().starts_with('.') {
+                continue;
+            }
+            let mut kind = entry.file_type().map_err(io_error)?;
+            if kind.is_symlink() {
+                // A link to nowhere is listed as a file, so that reading it reports it.
+                kind = entry
+                    .path()
+                    .metadata()
+                    .map_or(kind, |target| target.file_type());
+            }
+            if kind.is_dir() {
+                entries.folders.push(name);
+            } else if has_image_extension(&name) && (kind.is_file() || kind.is_symlink()) {
+                entries.images.push(name);
+            }
+        }
+        entries.folders.sort_unstable();
+        entries.images.sort_unstable();
+        Ok(entries)
+    }
+}
+
+fn has_image_extension(name: &std::ffi::OsStr) -> bool {
+    let extension = Path::new(name)
+        .extension()
+        .map(|extension| extension.to_ascii_lowercase());
+    extension.is_some_and(|extension| {
+        ["jpg", "jpeg", "png"]
+            .iter()
+            .any(|known| extension == *known)
+    })
+}
+
+impl Dataset for ImageFolder {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    fn class_names(&self) -> &[String] {
+        &self.class_names
+    }
+
+    fn label(&self, index: usize) -> Option<u32> {
+        (!self.class_names.is_empty()).then_some(self.files[index].0)
+    }
+
+    fn image(&self, index: usize) -> Result<Image, DataError> {
+        let path = self.path(index);
+        let io_error = |error| DataError::io(&path, error);
+        let file = File::open(&path).map_err(io_error)?;
+        let size = file.metadata().map_err(io_error)?.len();
+        let mut bytes = Vec::with_capacity(size.min(MAX_FILE_BYTES) as usize);
+        file.take(MAX_FILE_BYTES)
+            .read_to_end(&mut bytes)
+            .map_err(io_error)?;
+        decode::decode(&bytes, &path.to_string_lossy())
+    }
+
+    fn describe(&self, index: usize) -> String {
+        self.path(index).display().to_string()
+    }
+}
