@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Time one training step in PyTorch: the peer of eqco-models' example `train_step`.
+
+A step is forward, backward and plain SGD of a ResNet with a two-layer head, in training mode and
+float32. The loss is the mean squared error against a fixed random target, so that the network
+alone is measured. Everything is channels-last, PyTorch's fastest layout on a CPU.
+
+Prints one line: the median time of a step, and the peak memory of the process, PyTorch's own
+code included.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import sys
+import time
+
+import torch
+from torch import nn
+
+WARM_UP_STEPS = 2
+EMBEDDING_SIZE = 128
+
+
+def conv_norm(channels_in, channels_out, kernel, stride):
+    """A convolution without bias and its batch norm."""
+    padding = kernel // 2
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, kernel, stride, padding, bias=False),
+        nn.BatchNorm2d(channels_out),
+    )
+
+
+class ResidualBlock(nn.Module):
+    """relu(layers(x) + shortcut(x)), with a relu between the layers."""
+
+    def __init__(self, layers, channels_in, channels_out, stride):
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        changes_shape = stride != 1 or channels_in != channels_out
+        self.shortcut = (
+            conv_norm(channels_in, channels_out, 1, stride) if changes_shape else nn.Identity()
+        )
+
+    def forward(self, images):
+        hidden = images
+        for index, layer in enumerate(self.layers):
+            hidden = layer(hidden)
+            if index + 1 < len(self.layers):
+                hidden = torch.relu_(hidden)
+        return torch.relu_(hidden.add_(self.shortcut(images)))
+
+
+def basic_block(channels_in, width, stride):
+    layers = [conv_norm(channels_in, width, 3, stride), conv_norm(width, width, 3, 1)]
+    return ResidualBlock(layers, channels_in, width, stride), width
+
+
+def bottleneck_block(channels_in, width, stride):
+    channels_out = 4 * width
+    layers = [
+        conv_norm(channels_in, width, 1, 1),
+        conv_norm(width, width, 3, stride),
+        conv_norm(width, channels_out, 1, 1),
+    ]
+    return ResidualBlock(layers, channels_in, channels_out, stride), channels_out
+
+
+def resnet(block, block_counts, width, imagenet_stem):
+    """A ResNet up to the pooled representation, and the head behind it."""
+    if imagenet_stem:
+        layers = [conv_norm(3, width, 7, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)]
+    else:
+        layers = [conv_norm(3, width, 3, 1), nn.ReLU(inplace=True)]
+    channels = width
+    for stage, count in enumerate(block_counts):
+        for index in range(count):
+            stride = 2 if stage > 0 and index == 0 else 1
+            layer, channels = block(channels, width << stage, stride)
+            layers.append(layer)
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    layers += [nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, EMBEDDING_SIZE)]
+    return nn.Sequential(*layers)
+
+
+# Name of the work: how to build the network, and the side of its images in pixels.
+WORKS = {
+    "resnet18": (lambda: resnet(basic_block, [2, 2, 2, 2], 64, False), 32),
+    "resnet18-w16": (lambda: resnet(basic_block, [2, 2, 2, 2], 16, False), 32),
+    "resnet50": (lambda: resnet(bottleneck_block, [3, 4, 6, 3], 64, True), 224),
+}
+
+
+def peak_memory_bytes():
+    """Largest resident size of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def time_steps(work, batch, steps):
+    """Seconds of each of `steps` steps, after the warm-up."""
+    build, size = WORKS[work]
+    network = build().train().to(memory_format=torch.channels_last)
+    images = torch.randn(batch, 3, size, size).to(memory_format=torch.channels_last)
+    target = torch.randn(batch, EMBEDDING_SIZE)
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.01)
+
+    seconds = []
+    for _ in range(WARM_UP_STEPS + steps):
+        start = time.perf_counter()
+        loss = nn.functional.mse_loss(network(images), target)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        seconds.append(time.perf_counter() - start)
+    return seconds[WARM_UP_STEPS:]
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Time one training step in PyTorch.")
+    parser.add_argument("--work", choices=WORKS, required=True)
+    parser.add_argument("--batch", type=int, default=64, help="images a step")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=5, help="steps to time")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    arguments = parser.parse_args()
+
+    torch.manual_seed(0)
+    torch.set_num_threads(arguments.threads)
+    seconds = time_steps(arguments.work, arguments.batch, arguments.steps)
+    result = {
+        "seconds_per_step": statistics.median(seconds),
+        "steps": arguments.steps,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "threads": arguments.threads,
+        "family": "torch-channels-last",
+        "precision": "f32",
+    }
+    if arguments.json:
+        print(json.dumps(result))
+    else:
+        print("  ".join(f"{name} {value}" for name, value in result.items()))
+
+
+if __name__ == "__main__":
+    main()
