@@ -6,12 +6,16 @@ use std::sync::Arc;
 use candle_core::{Device, Result, Tensor};
 
 use crate::buffer::BufferPool;
+use crate::checkpoint::Checkpoint;
 use crate::normalization::Normalization;
 use crate::ops::normalize::l2_normalize;
 use crate::params::{ParameterBuilder, ParameterSet};
 use crate::projection_head::{ProjectionHead, ProjectionHeadConfig};
 use crate::resnet::{EncoderConfig, ResNet};
 use crate::tape::{Activation, Mode, Tape};
+
+/// Stands before the names of the query encoder's tensors in a checkpoint.
+pub const CHECKPOINT_PREFIX: &str = "encoder.";
 
 /// A backbone f with its projection head g: images to representations to unit-length embeddings.
 #[derive(Clone, Debug)]
@@ -54,6 +58,33 @@ impl Encoder {
             pool,
             device,
         })
+    }
+
+    /// The query encoder of a checkpoint.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape than the checkpoint's own configuration says.
+    pub fn from_checkpoint(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
+        let metadata = &checkpoint.metadata;
+        let encoder = Self::new(
+            &metadata.encoder,
+            &metadata.projection_head,
+            metadata.normalization,
+            0,
+            device,
+        )?;
+        let tensors = checkpoint.tensors.iter().cloned().collect();
+        encoder.load_named(CHECKPOINT_PREFIX, &tensors)?;
+        Ok(encoder)
+    }
+
+    /// All parameters and buffers under the names that they have in a checkpoint.
+    ///
+    /// # Errors
+    /// When a copy fails.
+    pub fn to_checkpoint(&self) -> Result<Vec<(String, Tensor)>> {
+        let named = self.parameters.to_named()?;
+        Ok(named.into_iter().map(|(name, tensor)| (format!("{CHECKPOINT_PREFIX}{name}"), tensor)).collect())
     }
 
     /// An encoder of the same architecture with its own copies of all parameters and buffers; recycled memory is shared.

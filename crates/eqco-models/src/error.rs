@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// Every way in which optimisers, schedules, the key queue, the momentum update and checkpoints refuse their input.
+/// Every way in which methods, optimisers, schedules, the key queue, the momentum update and checkpoints refuse their input.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
@@ -62,7 +62,7 @@ pub enum ModelError {
         found: String,
     },
     /// A checkpoint cannot be used.
-    #[error("checkpoint {}: expected {expected}, found {found}; {next}", path.display())]
+    #[error("checkpoint {}: expected {expected}, found {found}; {next}", .path.display())]
     Checkpoint {
         /// The file.
         path: PathBuf,
@@ -74,7 +74,7 @@ pub enum ModelError {
         next: &'static str,
     },
     /// The operating system refused to read or write a checkpoint.
-    #[error("checkpoint {}: cannot {action}: {source}", path.display())]
+    #[error("checkpoint {}: cannot {action}: {source}", .path.display())]
     CheckpointIo {
         /// The file or folder.
         path: PathBuf,
@@ -83,6 +83,9 @@ pub enum ModelError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// The loss refused its input.
+    #[error(transparent)]
+    Loss(#[from] eqco_core::LossError),
     /// A tensor operation failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
@@ -105,5 +108,13 @@ pub(crate) fn check_range(
     got: f64,
     holds: bool,
 ) -> Result<(), ModelError> {
-    if holds { Ok(()) } else { Err(ModelError::OutOfRange { name, expected, got }) }
+    if holds {
+        Ok(())
+    } else {
+        Err(ModelError::OutOfRange {
+            name,
+            expected,
+            got,
+        })
+    }
 }

@@ -1,12 +1,20 @@
 //! Image encoders for contrastive pre-training, and everything else that has weights.
 
 pub mod buffer;
+pub mod candle_bridge;
+pub mod checkpoint;
 pub mod encoder;
+pub mod error;
+pub mod key_queue;
+pub mod method;
+pub mod momentum_encoder;
 pub mod normalization;
 pub mod ops;
+pub mod optim;
 pub mod params;
 pub mod projection_head;
 pub mod resnet;
+mod saved_state;
 pub mod tape;
 
 pub use encoder::Encoder;

@@ -69,11 +69,6 @@ impl Activation {
         self.tensor.copy()
     }
 
-    /// Whether a gradient is wanted for this value.
-    pub(crate) fn is_tracked(&self) -> bool {
-        self.node.is_some()
-    }
-
     /// The value in place. Crate-private: a clone that outlives the activation would see recycled memory.
     pub(crate) fn tensor(&self) -> &Tensor {
         &self.tensor

@@ -211,12 +211,11 @@ fn normalize_rows_with_residual(
         .zip(x.chunks(wide))
         .zip(residual.chunks(wide))
     {
-        let rows = y.iter_mut().zip(x).zip(residual);
-        for (((y, x), residual), (scale, shift)) in rows
-            .map(|((y, x), r)| ((y, x), r))
-            .zip(affine.scale.iter().zip(&affine.shift))
-        {
-            *y = (x * scale + shift + residual).max(floor);
+        let n = y.len();
+        let (x, residual) = (&x[..n], &residual[..n]);
+        let (scale, shift) = (&affine.scale[..n], &affine.shift[..n]);
+        for c in 0..n {
+            y[c] = (x[c] * scale[c] + shift[c] + residual[c]).max(floor);
         }
     }
 }

@@ -1,0 +1,57 @@
+//! PNG and JPEG bytes to RGB.
+//!
+//! The format is told from the content, never from the file name. EXIF orientation is ignored, as
+//! torchvision's `ImageFolder` ignores it.
+
+mod jpeg;
+mod jpeg_structure;
+mod png;
+
+use crate::{DataError, Image};
+
+/// The longest side that is decoded, in pixels; checked before any pixel memory is allocated.
+pub const MAX_SIDE: usize = 16_384;
+
+/// The largest number of pixels that is decoded (96 MB of RGB), checked likewise.
+pub const MAX_PIXELS: usize = 1 << 25;
+
+/// Decodes a PNG or JPEG file that is in memory; `name` (a path or id) is for the error message.
+///
+/// Grey images are repeated over the three channels, transparency is dropped, 16-bit PNGs are
+/// rounded to 8 bits, CMYK JPEGs are converted.
+///
+/// # Errors
+/// [`DataError::Decode`] if the bytes are neither format, damaged, truncated, or larger than
+/// [`MAX_SIDE`] or [`MAX_PIXELS`]. A JPEG file counts as truncated if it lacks its end marker or,
+/// unless it is progressive, if pixels are missing before that marker.
+pub fn decode(bytes: &[u8], name: &str) -> Result<Image, DataError> {
+    let decoded = if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+        png::decode(bytes)
+    } else if bytes.starts_with(&[0xff, 0xd8]) {
+        jpeg::decode(bytes)
+    } else if bytes.is_empty() {
+        Err("the file is empty".to_owned())
+    } else {
+        Err(format!(
+            "neither PNG nor JPEG: it begins with {:02x?}",
+            &bytes[..bytes.len().min(8)]
+        ))
+    };
+    let (width, height, pixels) = decoded.map_err(|reason| DataError::Decode {
+        image: name.to_owned(),
+        reason,
+    })?;
+    Image::new(width, height, pixels)
+}
+
+/// Width, height and RGB bytes, or the reason why not.
+type Decoded = Result<(usize, usize, Vec<u8>), String>;
+
+fn check_size(width: usize, height: usize) -> Result<(), String> {
+    if width > MAX_SIDE || height > MAX_SIDE || width.saturating_mul(height) > MAX_PIXELS {
+        return Err(format!(
+            "{width} x {height} pixels; the limits are {MAX_SIDE} a side and {MAX_PIXELS} in all"
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! One encoder training step (forward, backward, SGD) timed on its own: our side of `cargo xtask bench train`.
+//!
+//! The loss is the mean squared error to a fixed random target on the embedding, so that nothing but the encoder counts.
+
+use std::time::Instant;
+
+use candle_core::{DType, Device, Result, Tensor, bail};
+use eqco_models::optim::{Optimizer, OptimizerConfig};
+use eqco_models::tape::{Gradients, Mode};
+use eqco_models::{Architecture, Encoder, EncoderConfig, HeadKind, Normalization, ProjectionHeadConfig, Stem};
+
+struct Arguments {
+    work: String,
+    batch: usize,
+    threads: usize,
+    steps: usize,
+    json: bool,
+}
+
+fn main() -> Result<()> {
+    let arguments = parse()?;
+    rayon::ThreadPoolBuilder::new().num_threads(arguments.threads).build_global().map_err(candle_core::Error::wrap)?;
+    let (config, side) = work(&arguments.work)?;
+    let head = ProjectionHeadConfig { kind: HeadKind::Mlp, hidden_dim: 0, embedding_dim: 128 };
+    let encoder = Encoder::new(&config, &head, Normalization::IMAGENET, 0, &Device::Cpu)?;
+    let pixels: Vec<u8> = (0..arguments.batch * side * side * 3).map(|i| (i * 7919 % 251) as u8).collect();
+    let images = encoder.upload(&pixels, side)?;
+    let target = Tensor::zeros((arguments.batch, 128), DType::F32, &Device::Cpu)?;
+    let mut optimizer = Optimizer::new(&OptimizerConfig::default(), encoder.parameters())?;
+    let mut gradients = Gradients::new(encoder.parameters())?;
+    let mut seconds = Vec::new();
+    for step in 0..arguments.steps + 2 {
+        let start = Instant::now();
+        gradients.reset();
+        let mut tape = encoder.tape(Mode::Training);
+        let embedding = encoder.embed(&mut tape, &images)?;
+        let gradient = ((embedding.to_tensor()? - &target)? * (2.0 / (arguments.batch * 128) as f64))?;
+        tape.backward(&embedding, &gradient, &mut gradients, &[])?;
+        optimizer.step(encoder.parameters(), &gradients, 0.01)?;
+        if step >= 2 {
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+    }
+    seconds.sort_by(f64::total_cmp);
+    let median = seconds[seconds.len() / 2];
+    if arguments.json {
+        println!(
+            "{{\"seconds_per_step\": {median}, \"steps\": {}, \"peak_memory_bytes\": {}, \"threads\": {}, \
+             \"family\": \"portable\", \"precision\": \"f32\"}}",
+            arguments.steps,
+            peak_memory_bytes(),
+            arguments.threads
+        );
+    } else {
+        println!(
+            "{} batch {} threads {}: {:.1} images/s, peak memory {:.2} GB",
+            arguments.work,
+            arguments.batch,
+            arguments.threads,
+            arguments.batch as f64 / median,
+            peak_memory_bytes() as f64 / 1e9
+        );
+    }
+    Ok(())
+}
+
+fn work(name: &str) -> Result<(EncoderConfig, usize)> {
+    let small =
+        |width| EncoderConfig { architecture: Architecture::Resnet18, width, stem: Stem::Cifar, zero_init_residual: false };
+    match name {
+        "resnet18" => Ok((small(64), 32)),
+        "resnet18-w16" => Ok((small(16), 32)),
+        "resnet50" => Ok((EncoderConfig::imagenet(Architecture::Resnet50), 224)),
+        other => bail!("--work: expected resnet18, resnet18-w16 or resnet50, found {other}"),
+    }
+}
+
+fn parse() -> Result<Arguments> {
+    let mut parsed = Arguments { work: "resnet18".into(), batch: 64, threads: 2, steps: 5, json: false };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(flag) = arguments.next() {
+        if flag == "--json" {
+            parsed.json = true;
+            continue;
+        }
+        let Some(value) = arguments.next() else { bail!("{flag} needs a value") };
+        let number = || value.parse::<usize>().map_err(candle_core::Error::wrap);
+        match flag.as_str() {
+            "--work" => parsed.work = value,
+            "--batch" => parsed.batch = number()?.max(1),
+            "--threads" => parsed.threads = number()?,
+            "--steps" => parsed.steps = number()?.max(1),
+            other => bail!("unknown flag {other}; known: --work --batch --threads --steps --json"),
+        }
+    }
+    Ok(parsed)
+}
+
+/// Peak resident memory of this process; 0 where the system does not tell.
+fn peak_memory_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.unwrap_or(0) * 1024
+}

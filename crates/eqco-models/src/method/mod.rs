@@ -1,0 +1,204 @@
+//! The three contrastive methods, one file each, each reading like its paper's algorithm.
+//!
+//! A method turns two views of a batch into the gradients of the query encoder. It owns what it needs beside that
+//! encoder: a momentum encoder, a queue. What it owns is listed by [`Method::state`], so that a checkpoint is complete.
+
+mod moco;
+mod simclr;
+mod simo;
+
+use std::collections::HashMap;
+
+use candle_core::Tensor;
+use eqco_core::{BatchStatistics, ContrastiveLoss, DrawKind, LossConfig};
+use serde::{Deserialize, Serialize};
+
+use crate::encoder::Encoder;
+use crate::error::{ModelError, check_range};
+use crate::tape::{Gradients, Mode};
+
+pub use moco::Moco;
+pub use simclr::Simclr;
+pub use simo::Simo;
+
+/// Which method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MethodName {
+    /// Momentum keys of the same batch as negatives, no queue (EqCo, section 3.2).
+    Simo,
+    /// A queue of past momentum keys (He et al., 2020; Chen et al., 2020).
+    MocoV2,
+    /// Both views of all other images, no momentum encoder (Chen et al., 2020).
+    Simclr,
+}
+
+impl MethodName {
+    /// The method's name in prose.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Simo => "SiMo",
+            Self::MocoV2 => "MoCo v2",
+            Self::Simclr => "SimCLR",
+        }
+    }
+}
+
+/// How a method is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MethodConfig {
+    /// Which method.
+    pub name: MethodName,
+    /// Negatives per query, K: drawn from the batch for SiMo (at most batch size − 1), the length of the queue for
+    /// MoCo v2. SimCLR always has 2·batch − 2, and the entry must be 0 there.
+    pub negative_count: usize,
+    /// How SiMo draws its negatives; of no effect elsewhere.
+    pub draw: DrawKind,
+    /// Share of the momentum encoder that is kept at every step, in 0..=1; of no effect for SimCLR.
+    pub ema_coefficient: f64,
+    /// Images that share batch-norm statistics; 0 for the whole batch. MoCo v2 needs groups on one device (its papers
+    /// have 32 images per GPU and shuffle keys across GPUs): otherwise batch statistics give the positive away.
+    pub batch_norm_group: usize,
+}
+
+impl MethodConfig {
+    /// Checks ranges and that the batch can supply the negatives and the groups.
+    ///
+    /// # Errors
+    /// Names what was expected and found, and the nearest value that can be.
+    pub fn validate(&self, batch_size: usize) -> Result<(), ModelError> {
+        let coefficient = self.ema_coefficient;
+        check_range("method.ema_coefficient", "in 0 to 1", coefficient, (0.0..=1.0).contains(&coefficient))?;
+        check_range("batch_size", "at least 2", batch_size as f64, batch_size >= 2)?;
+        let group = self.batch_norm_group;
+        if group > 0 && !batch_size.is_multiple_of(group) {
+            let problem = format!(
+                "method.batch_norm_group: groups of {group} images do not divide a batch of {batch_size}; \
+                 take a divisor, or 0 for the whole batch"
+            );
+            return Err(ModelError::Conflict { problem });
+        }
+        self.validate_negatives(batch_size)
+    }
+
+    fn validate_negatives(&self, batch_size: usize) -> Result<(), ModelError> {
+        let possible = match self.name {
+            MethodName::Simo => 1..=batch_size - 1,
+            MethodName::MocoV2 => 1..=usize::MAX,
+            MethodName::Simclr => 0..=0,
+        };
+        if possible.contains(&self.negative_count) {
+            return Ok(());
+        }
+        let problem = format!(
+            "method.negative_count: {} cannot have {} negatives a query with a batch of {batch_size}; \
+             the nearest that it can have is {}",
+            self.name.title(),
+            self.negative_count,
+            self.negative_count.clamp(*possible.start(), *possible.end())
+        );
+        Err(ModelError::Conflict { problem })
+    }
+
+    /// Negatives that each query really meets, K.
+    pub fn negatives_per_query(&self, batch_size: usize) -> usize {
+        match self.name {
+            MethodName::Simclr => 2 * batch_size - 2,
+            _ => self.negative_count,
+        }
+    }
+}
+
+/// The randomness of one step: everything drawn in it is keyed by these two.
+#[derive(Clone, Copy, Debug)]
+pub struct StepKey {
+    /// The run's seed.
+    pub seed: u64,
+    /// Steps taken before this one, over all epochs.
+    pub step: u64,
+}
+
+/// A method with its state.
+#[derive(Debug)]
+pub enum Method {
+    /// See [`Simo`].
+    Simo(Simo),
+    /// See [`Moco`].
+    Moco(Moco),
+    /// See [`Simclr`].
+    Simclr(Simclr),
+}
+
+impl Method {
+    /// Sets up a method around an encoder at the start of training.
+    ///
+    /// # Errors
+    /// When a value is out of range or memory cannot be allocated.
+    pub fn new(config: &MethodConfig, loss: LossConfig, encoder: &Encoder, seed: u64) -> Result<Self, ModelError> {
+        Ok(match config.name {
+            MethodName::Simo => Self::Simo(Simo::new(config, ContrastiveLoss::new(loss)?, encoder)?),
+            MethodName::MocoV2 => Self::Moco(Moco::new(config, ContrastiveLoss::new(loss)?, encoder, seed)?),
+            MethodName::Simclr => Self::Simclr(Simclr::new(config, loss)),
+        })
+    }
+
+    /// Adds the gradients of one batch to `gradients`. Both views are normalised images `[N,S,S,3]`, of the same images in
+    /// the same order. For methods with a momentum encoder this begins with its update, as in the authors' code.
+    ///
+    /// # Errors
+    /// When shapes do not fit, or the batch is too small for the negatives.
+    pub fn contrast(
+        &mut self,
+        encoder: &Encoder,
+        query_views: &Tensor,
+        key_views: &Tensor,
+        key: StepKey,
+        gradients: &mut Gradients,
+    ) -> Result<BatchStatistics, ModelError> {
+        match self {
+            Self::Simo(simo) => simo.contrast(encoder, query_views, key_views, key, gradients),
+            Self::Moco(moco) => moco.contrast(encoder, query_views, key_views, key, gradients),
+            Self::Simclr(simclr) => simclr.contrast(encoder, query_views, key_views, gradients),
+        }
+    }
+
+    /// Everything that a checkpoint must hold for this method beside the query encoder.
+    ///
+    /// # Errors
+    /// When copying fails.
+    pub fn state(&self) -> Result<Vec<(String, Tensor)>, ModelError> {
+        match self {
+            Self::Simo(simo) => prefixed("momentum_encoder.", simo.momentum_encoder().parameters().to_named()?),
+            Self::Moco(moco) => moco.state(),
+            Self::Simclr(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Restores what [`Method::state`] gave.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape.
+    pub fn load_state(&mut self, tensors: &HashMap<String, Tensor>) -> Result<(), ModelError> {
+        match self {
+            Self::Simo(simo) => Ok(simo.momentum_encoder().load_named("momentum_encoder.", tensors)?),
+            Self::Moco(moco) => moco.load_state(tensors),
+            Self::Simclr(_) => Ok(()),
+        }
+    }
+}
+
+
+fn prefixed(prefix: &str, named: Vec<(String, Tensor)>) -> Result<Vec<(String, Tensor)>, ModelError> {
+    Ok(named.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect())
+}
+
+/// The key encoder's forward pass: batch statistics, no gradient.
+fn encode_keys(encoder: &Encoder, views: &Tensor, batch_norm_group: Option<usize>) -> Result<Tensor, ModelError> {
+    let mut tape = encoder.tape(Mode::Unrecorded).with_batch_norm_group(batch_norm_group);
+    Ok(encoder.embed(&mut tape, views)?.to_tensor()?)
+}
+
+fn group(config: &MethodConfig) -> Option<usize> {
+    (config.batch_norm_group > 0).then_some(config.batch_norm_group)
+}

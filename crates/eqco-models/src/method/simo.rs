@@ -1,0 +1,58 @@
+//! SiMo: MoCo without the queue. The negatives of a query are momentum keys of other images of its own batch; EqCo's
+//! margin makes a handful of them do the work of many (arXiv 2010.01929, section 3.2 and the authors' code).
+
+use candle_core::Tensor;
+use eqco_core::{BatchStatistics, ContrastiveLoss, NegativeDraw, Negatives, WantedGradients};
+
+use super::{MethodConfig, StepKey, encode_keys, group};
+use crate::encoder::Encoder;
+use crate::error::ModelError;
+use crate::momentum_encoder::ema_update;
+use crate::tape::{Gradients, Mode};
+
+/// SiMo's state: the momentum encoder.
+#[derive(Debug)]
+pub struct Simo {
+    config: MethodConfig,
+    loss: ContrastiveLoss,
+    momentum_encoder: Encoder,
+}
+
+impl Simo {
+    /// Starts the momentum encoder as a copy of the query encoder.
+    ///
+    /// # Errors
+    /// When memory cannot be allocated.
+    pub fn new(config: &MethodConfig, loss: ContrastiveLoss, encoder: &Encoder) -> Result<Self, ModelError> {
+        Ok(Self { config: *config, loss, momentum_encoder: encoder.duplicate()? })
+    }
+
+    /// The encoder of the keys.
+    pub fn momentum_encoder(&self) -> &Encoder {
+        &self.momentum_encoder
+    }
+
+    pub(super) fn contrast(
+        &mut self,
+        encoder: &Encoder,
+        query_views: &Tensor,
+        key_views: &Tensor,
+        key: StepKey,
+        gradients: &mut Gradients,
+    ) -> Result<BatchStatistics, ModelError> {
+        ema_update(self.momentum_encoder.parameters(), encoder.parameters(), self.config.ema_coefficient)
+            ?;
+        let keys = encode_keys(&self.momentum_encoder, key_views, group(&self.config))?;
+
+        let mut tape = encoder.tape(Mode::Training).with_batch_norm_group(group(&self.config));
+        let queries = encoder.embed(&mut tape, query_views)?;
+        let draw = NegativeDraw::sample(self.config.draw, keys.dim(0)?, self.config.negative_count, key.seed, key.step)
+            ?;
+        let output = self
+            .loss
+            .evaluate(&queries.to_tensor()?, &keys, Negatives::InBatch(&draw), WantedGradients::QUERIES)
+            ?;
+        tape.backward(&queries, &output.queries_gradient, gradients, &[])?;
+        Ok(output.statistics)
+    }
+}
