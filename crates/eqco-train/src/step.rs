@@ -1,0 +1,123 @@
+//! One training step, and all the state that it reads and writes.
+
+use anyhow::{Context, Result};
+use candle_core::Device;
+use eqco_core::BatchStatistics;
+use eqco_data::Batch;
+use eqco_models::Encoder;
+use eqco_models::checkpoint::{Checkpoint, CheckpointMetadata};
+use eqco_models::method::{Method, StepKey};
+use eqco_models::optim::{Optimizer, Schedule};
+use eqco_models::tape::Gradients;
+
+use crate::config::TrainConfig;
+
+/// Stands before the names of the optimiser's tensors in a checkpoint.
+const OPTIMIZER_PREFIX: &str = "optimizer.";
+
+/// The state of a run. What is not here and not in the configuration does not influence training: all randomness is a
+/// function of the seed, the step, the epoch and the image.
+#[derive(Debug)]
+pub struct Trainer {
+    config: TrainConfig,
+    steps_per_epoch: u64,
+    schedule: Schedule,
+    encoder: Encoder,
+    method: Method,
+    optimizer: Optimizer,
+    gradients: Gradients,
+    step: u64,
+}
+
+/// What one step did.
+#[derive(Clone, Copy, Debug)]
+pub struct StepReport {
+    /// Steps taken so far, this one included.
+    pub step: u64,
+    /// The learning rate of this step.
+    pub learning_rate: f64,
+    /// The loss and its statistics.
+    pub statistics: BatchStatistics,
+}
+
+impl Trainer {
+    /// The state at the start of a run with `steps_per_epoch` batches an epoch.
+    ///
+    /// # Errors
+    /// When a value of the configuration is out of range or memory cannot be allocated.
+    pub fn new(config: &TrainConfig, steps_per_epoch: u64) -> Result<Self> {
+        let encoder = untrained_encoder(config)?;
+        Ok(Self {
+            config: config.clone(),
+            steps_per_epoch,
+            schedule: Schedule::new(&config.schedule, config.data.loader.batch_size)?,
+            method: Method::new(&config.method, config.loss, &encoder, config.seed)?,
+            optimizer: Optimizer::new(&config.optimizer, encoder.parameters())?,
+            gradients: Gradients::new(encoder.parameters())?,
+            encoder,
+            step: 0,
+        })
+    }
+
+    /// The query encoder.
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// One step (EqCo, section 3.2; MoCo, algorithm 1; SimCLR, algorithm 1): encode both views, contrast, descend.
+    ///
+    /// # Errors
+    /// When the batch has another shape than the configuration says, or the loss is not finite. The parameters are as
+    /// before the step then.
+    pub fn step(&mut self, batch: &Batch) -> Result<StepReport> {
+        let image_size = self.config.data.recipe.image_size;
+        let query_views = self.encoder.upload(&batch.views[0], image_size)?;
+        let key_views = self.encoder.upload(&batch.views[1], image_size)?;
+
+        self.gradients.reset();
+        let key = StepKey { seed: self.config.seed, step: self.step };
+        let statistics =
+            self.method.contrast(&self.encoder, &query_views, &key_views, key, &mut self.gradients)?;
+        anyhow::ensure!(
+            statistics.loss.is_finite(),
+            "the loss of step {} is {}: training has diverged; lower --lr, or raise --temperature",
+            self.step,
+            statistics.loss
+        );
+
+        let learning_rate = self.schedule.learning_rate(self.step, self.steps_per_epoch);
+        self.optimizer.step(self.encoder.parameters(), &self.gradients, learning_rate)?;
+        self.step += 1;
+        Ok(StepReport { step: self.step, learning_rate, statistics })
+    }
+
+    /// All of the state, for a checkpoint: encoder, momentum encoder and queue, optimiser, and the position.
+    ///
+    /// # Errors
+    /// When copying fails.
+    pub fn to_checkpoint(&self, epoch: u64, commit: &str) -> Result<Checkpoint> {
+        let mut tensors = self.encoder.to_checkpoint()?;
+        tensors.extend(self.method.state()?);
+        let optimizer = self.optimizer.state()?;
+        tensors.extend(optimizer.into_iter().map(|(name, tensor)| (format!("{OPTIMIZER_PREFIX}{name}"), tensor)));
+        let metadata = CheckpointMetadata {
+            encoder: self.config.encoder,
+            projection_head: self.config.projection_head,
+            normalization: self.config.normalization,
+            image_size: self.config.data.recipe.image_size,
+            training: serde_json::to_value(&self.config).context("the configuration as JSON")?,
+            step: self.step,
+            epoch,
+            commit: commit.to_string(),
+        };
+        Ok(Checkpoint { metadata, tensors })
+    }
+}
+
+/// The encoder of a configuration at initialisation.
+///
+/// # Errors
+/// When a value of the configuration is out of range or memory cannot be allocated.
+pub fn untrained_encoder(config: &TrainConfig) -> Result<Encoder> {
+    Ok(Encoder::new(&config.encoder, &config.projection_head, config.normalization, config.seed, &Device::Cpu)?)
+}
