@@ -348,7 +348,7 @@ fn unit(stream: &mut ChaCha8Rng) -> f64 {
 }
 
 /// Standard normal by Box and Muller's transform.
-fn normal(stream: &mut ChaCha8Rng) -> f64 {
+pub(crate) fn normal(stream: &mut ChaCha8Rng) -> f64 {
     let radius = (-2.0 * unit(stream).ln()).sqrt();
     radius * (std::f64::consts::TAU * unit(stream)).cos()
 }

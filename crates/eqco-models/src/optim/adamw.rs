@@ -7,7 +7,10 @@ use super::AdamWConfig;
 use crate::ops::lanes::{CHUNK, vectorized};
 
 /// Updates `weight` and both moments in one pass. `step` counts from 1.
-#[expect(clippy::too_many_arguments, reason = "four slices and the numbers that one pass needs")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "four slices and the numbers that one pass needs"
+)]
 pub(super) fn update(
     config: &AdamWConfig,
     weight_decay: f64,

@@ -94,7 +94,12 @@ pub struct AdamWConfig {
 
 impl Default for AdamWConfig {
     fn default() -> Self {
-        Self { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 1e-2, exclude_norm_and_bias_from_weight_decay: false }
+        Self {
+            betas: [0.9, 0.999],
+            eps: 1e-8,
+            weight_decay: 1e-2,
+            exclude_norm_and_bias_from_weight_decay: false,
+        }
     }
 }
 
@@ -117,13 +122,28 @@ impl OptimizerConfig {
             Self::Lars(lars) => {
                 check_momentum(lars.sgd_momentum)?;
                 let trust = lars.trust_coefficient;
-                check_range("trust_coefficient", "a finite number above 0", trust, trust.is_finite() && trust > 0.0)
+                check_range(
+                    "trust_coefficient",
+                    "a finite number above 0",
+                    trust,
+                    trust.is_finite() && trust > 0.0,
+                )
             }
             Self::AdamW(adamw) => {
                 for beta in adamw.betas {
-                    check_range("betas", "two numbers from 0 to below 1", beta, (0.0..1.0).contains(&beta))?;
+                    check_range(
+                        "betas",
+                        "two numbers from 0 to below 1",
+                        beta,
+                        (0.0..1.0).contains(&beta),
+                    )?;
                 }
-                check_range("eps", "a finite number above 0", adamw.eps, adamw.eps.is_finite() && adamw.eps > 0.0)
+                check_range(
+                    "eps",
+                    "a finite number above 0",
+                    adamw.eps,
+                    adamw.eps.is_finite() && adamw.eps > 0.0,
+                )
             }
         }
     }
@@ -135,7 +155,11 @@ impl OptimizerConfig {
             Self::Lars(lars) => lars.exclude_norm_and_bias_from_weight_decay,
             Self::AdamW(adamw) => adamw.exclude_norm_and_bias_from_weight_decay,
         };
-        if exclude && role.is_excluded_by_convention() { 0.0 } else { self.weight_decay() }
+        if exclude && role.is_excluded_by_convention() {
+            0.0
+        } else {
+            self.weight_decay()
+        }
     }
 
     /// What the optimiser remembers of each parameter, in the order in which it keeps it.
@@ -156,11 +180,21 @@ impl OptimizerConfig {
 }
 
 fn check_momentum(got: f64) -> Result<(), ModelError> {
-    check_range("sgd_momentum", "a number from 0 to below 1", got, (0.0..1.0).contains(&got))
+    check_range(
+        "sgd_momentum",
+        "a number from 0 to below 1",
+        got,
+        (0.0..1.0).contains(&got),
+    )
 }
 
 fn check_weight_decay(got: f64) -> Result<(), ModelError> {
-    check_range("weight_decay", "a finite number of at least 0", got, got.is_finite() && got >= 0.0)
+    check_range(
+        "weight_decay",
+        "a finite number of at least 0",
+        got,
+        got.is_finite() && got >= 0.0,
+    )
 }
 
 #[cfg(test)]
@@ -173,31 +207,67 @@ mod tests {
 
     #[test]
     fn missing_keys_take_the_papers_values_and_foreign_keys_are_refused() {
-        assert_eq!(parse(r#"{"name": "sgd"}"#).unwrap(), OptimizerConfig::default());
-        let OptimizerConfig::Sgd(sgd) = OptimizerConfig::default() else { panic!("the default is SGD") };
+        assert_eq!(
+            parse(r#"{"name": "sgd"}"#).unwrap(),
+            OptimizerConfig::default()
+        );
+        let OptimizerConfig::Sgd(sgd) = OptimizerConfig::default() else {
+            panic!("the default is SGD")
+        };
         assert_eq!((sgd.sgd_momentum, sgd.weight_decay), (0.9, 1e-4));
         assert!(!sgd.nesterov && !sgd.exclude_norm_and_bias_from_weight_decay);
-        let OptimizerConfig::Lars(lars) = parse(r#"{"name": "lars", "weight_decay": 1e-6}"#).unwrap() else {
+        let OptimizerConfig::Lars(lars) =
+            parse(r#"{"name": "lars", "weight_decay": 1e-6}"#).unwrap()
+        else {
             panic!("the name chooses")
         };
-        assert_eq!((lars.weight_decay, lars.trust_coefficient, lars.sgd_momentum), (1e-6, 0.001, 0.9));
-        assert!(lars.exclude_norm_and_bias_from_weight_decay && lars.exclude_norm_and_bias_from_scaling);
-        let OptimizerConfig::AdamW(adamw) = parse(r#"{"name": "adamw", "betas": [0.9, 0.95]}"#).unwrap() else {
+        assert_eq!(
+            (lars.weight_decay, lars.trust_coefficient, lars.sgd_momentum),
+            (1e-6, 0.001, 0.9)
+        );
+        assert!(
+            lars.exclude_norm_and_bias_from_weight_decay && lars.exclude_norm_and_bias_from_scaling
+        );
+        let OptimizerConfig::AdamW(adamw) =
+            parse(r#"{"name": "adamw", "betas": [0.9, 0.95]}"#).unwrap()
+        else {
             panic!("the name chooses")
         };
-        assert_eq!((adamw.betas, adamw.eps, adamw.weight_decay), ([0.9, 0.95], 1e-8, 1e-2));
-        assert!(parse(r#"{"name": "sgd", "betas": [0.9, 0.95]}"#).unwrap_err().to_string().contains("betas"));
-        assert!(parse(r#"{"name": "rmsprop"}"#).unwrap_err().to_string().contains("rmsprop"));
+        assert_eq!(
+            (adamw.betas, adamw.eps, adamw.weight_decay),
+            ([0.9, 0.95], 1e-8, 1e-2)
+        );
+        assert!(
+            parse(r#"{"name": "sgd", "betas": [0.9, 0.95]}"#)
+                .unwrap_err()
+                .to_string()
+                .contains("betas")
+        );
+        assert!(
+            parse(r#"{"name": "rmsprop"}"#)
+                .unwrap_err()
+                .to_string()
+                .contains("rmsprop")
+        );
     }
 
     #[test]
     fn configurations_survive_a_round_trip() {
         for config in [
             OptimizerConfig::default(),
-            OptimizerConfig::Lars(LarsConfig { trust_coefficient: 0.02, ..LarsConfig::default() }),
-            OptimizerConfig::AdamW(AdamWConfig { eps: 1e-6, ..AdamWConfig::default() }),
+            OptimizerConfig::Lars(LarsConfig {
+                trust_coefficient: 0.02,
+                ..LarsConfig::default()
+            }),
+            OptimizerConfig::AdamW(AdamWConfig {
+                eps: 1e-6,
+                ..AdamWConfig::default()
+            }),
         ] {
-            assert_eq!(parse(&serde_json::to_string(&config).unwrap()).unwrap(), config);
+            assert_eq!(
+                parse(&serde_json::to_string(&config).unwrap()).unwrap(),
+                config
+            );
         }
     }
 
@@ -206,8 +276,14 @@ mod tests {
         for (json, name) in [
             (r#"{"name": "sgd", "sgd_momentum": 1.0}"#, "sgd_momentum"),
             (r#"{"name": "sgd", "weight_decay": -0.1}"#, "weight_decay"),
-            (r#"{"name": "sgd", "sgd_momentum": 0.0, "nesterov": true}"#, "nesterov"),
-            (r#"{"name": "lars", "trust_coefficient": 0.0}"#, "trust_coefficient"),
+            (
+                r#"{"name": "sgd", "sgd_momentum": 0.0, "nesterov": true}"#,
+                "nesterov",
+            ),
+            (
+                r#"{"name": "lars", "trust_coefficient": 0.0}"#,
+                "trust_coefficient",
+            ),
             (r#"{"name": "adamw", "betas": [0.9, 1.0]}"#, "betas"),
             (r#"{"name": "adamw", "eps": 0.0}"#, "eps"),
         ] {
@@ -223,7 +299,11 @@ mod tests {
         for role in [ParameterRole::ConvWeight, ParameterRole::LinearWeight] {
             assert_eq!(excluding.weight_decay_of(role), 1e-4);
         }
-        for role in [ParameterRole::Bias, ParameterRole::NormScale, ParameterRole::NormShift] {
+        for role in [
+            ParameterRole::Bias,
+            ParameterRole::NormScale,
+            ParameterRole::NormShift,
+        ] {
             assert_eq!(excluding.weight_decay_of(role), 0.0);
             assert_eq!(everything.weight_decay_of(role), 1e-4);
         }

@@ -22,10 +22,21 @@ pub(super) fn update(
     gradient: &[f32],
 ) {
     let scaled = !(config.exclude_norm_and_bias_from_scaling && role.is_excluded_by_convention());
-    let trust_ratio = if scaled { trust_ratio(config.trust_coefficient, weight_decay, weight, gradient) } else { 1.0 };
-    let (decay, momentum, rate) =
-        (weight_decay as f32, config.sgd_momentum as f32, (learning_rate * trust_ratio) as f32);
-    (weight.par_chunks_mut(CHUNK), velocity.par_chunks_mut(CHUNK), gradient.par_chunks(CHUNK))
+    let trust_ratio = if scaled {
+        trust_ratio(config.trust_coefficient, weight_decay, weight, gradient)
+    } else {
+        1.0
+    };
+    let (decay, momentum, rate) = (
+        weight_decay as f32,
+        config.sgd_momentum as f32,
+        (learning_rate * trust_ratio) as f32,
+    );
+    (
+        weight.par_chunks_mut(CHUNK),
+        velocity.par_chunks_mut(CHUNK),
+        gradient.par_chunks(CHUNK),
+    )
         .into_par_iter()
         .for_each(|(weight, velocity, gradient)| {
             vectorized(
@@ -53,8 +64,14 @@ fn trust_ratio(trust_coefficient: f64, weight_decay: f64, weight: &[f32], gradie
             )
         })
         .collect();
-    let (weight, gradient) = squares.iter().fold((0.0, 0.0), |sum, square| (sum.0 + square.0, sum.1 + square.1));
-    if weight > 0.0 && gradient > 0.0 { trust_coefficient * (weight / gradient).sqrt() } else { 1.0 }
+    let (weight, gradient) = squares.iter().fold((0.0, 0.0), |sum, square| {
+        (sum.0 + square.0, sum.1 + square.1)
+    });
+    if weight > 0.0 && gradient > 0.0 {
+        trust_coefficient * (weight / gradient).sqrt()
+    } else {
+        1.0
+    }
 }
 
 /// Σw² and Σ(g + λw)² in eight independent sums, which vectorise without reordering by the compiler.

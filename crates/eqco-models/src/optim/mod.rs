@@ -19,6 +19,7 @@ use candle_core::Tensor;
 use crate::error::{ModelError, check_range};
 use crate::ops::access::{copy_into, read, write};
 use crate::params::{Parameter, ParameterSet};
+use crate::saved_state::{count_from_state, count_to_tensor, tensor_from_state};
 use crate::tape::Gradients;
 
 pub use config::{AdamWConfig, LarsConfig, OptimizerConfig, SgdConfig};
@@ -51,11 +52,21 @@ impl Optimizer {
     pub fn new(config: &OptimizerConfig, parameters: &ParameterSet) -> Result<Self, ModelError> {
         config.validate()?;
         let slots = parameters.parameters().iter().map(|parameter| {
-            let memory = config.memory_names().iter().map(|_| parameter.value().zeros_like());
-            Ok(Slot { parameter: parameter.name().to_string(), memory: memory.collect::<candle_core::Result<_>>()? })
+            let memory = config
+                .memory_names()
+                .iter()
+                .map(|_| parameter.value().zeros_like());
+            Ok(Slot {
+                parameter: parameter.name().to_string(),
+                memory: memory.collect::<candle_core::Result<_>>()?,
+            })
         });
         let slots = slots.collect::<Result<_, ModelError>>()?;
-        Ok(Self { config: *config, slots, step_count: 0 })
+        Ok(Self {
+            config: *config,
+            slots,
+            step_count: 0,
+        })
     }
 
     /// The hyper-parameters.
@@ -81,10 +92,20 @@ impl Optimizer {
         learning_rate: f64,
     ) -> Result<(), ModelError> {
         let in_range = learning_rate.is_finite() && learning_rate >= 0.0;
-        check_range("learning_rate", "a finite number of at least 0", learning_rate, in_range)?;
+        check_range(
+            "learning_rate",
+            "a finite number of at least 0",
+            learning_rate,
+            in_range,
+        )?;
         let gradients = self.matching_gradients(parameters, gradients)?;
         self.step_count += 1;
-        for ((slot, parameter), gradient) in self.slots.iter().zip(parameters.parameters()).zip(gradients) {
+        for ((slot, parameter), gradient) in self
+            .slots
+            .iter()
+            .zip(parameters.parameters())
+            .zip(gradients)
+        {
             self.update(slot, parameter, gradient, learning_rate)?;
         }
         Ok(())
@@ -97,18 +118,37 @@ impl Optimizer {
         gradients: &'a Gradients,
     ) -> Result<Vec<&'a Tensor>, ModelError> {
         let parameters = parameters.parameters();
-        let position = (0..self.slots.len().max(parameters.len()))
-            .find(|&i| self.slots.get(i).map(|s| s.parameter.as_str()) != parameters.get(i).map(Parameter::name));
+        let position = (0..self.slots.len().max(parameters.len())).find(|&i| {
+            self.slots.get(i).map(|s| s.parameter.as_str())
+                != parameters.get(i).map(Parameter::name)
+        });
         if let Some(position) = position {
-            let expected = self.slots.get(position).map_or("no further parameter", |s| &s.parameter).to_string();
-            let found = parameters.get(position).map_or("no further parameter", Parameter::name).to_string();
-            return Err(ModelError::ParameterMismatch { position, expected, found });
+            let expected = self
+                .slots
+                .get(position)
+                .map_or("no further parameter", |s| &s.parameter)
+                .to_string();
+            let found = parameters
+                .get(position)
+                .map_or("no further parameter", Parameter::name)
+                .to_string();
+            return Err(ModelError::ParameterMismatch {
+                position,
+                expected,
+                found,
+            });
         }
         let checked = self.slots.iter().zip(parameters).map(|(slot, parameter)| {
             let name = parameter.name().to_string();
             check_shape(&name, slot.memory[0].dims(), parameter.value())?;
-            let gradient = gradients.get(parameter).ok_or(ModelError::MissingGradient { parameter: name })?;
-            check_shape(&format!("gradient of {}", parameter.name()), parameter.value().dims(), gradient)?;
+            let gradient = gradients
+                .get(parameter)
+                .ok_or(ModelError::MissingGradient { parameter: name })?;
+            check_shape(
+                &format!("gradient of {}", parameter.name()),
+                parameter.value().dims(),
+                gradient,
+            )?;
             Ok(gradient)
         });
         checked.collect()
@@ -124,15 +164,19 @@ impl Optimizer {
         let (value, memory, role) = (parameter.value(), &slot.memory, parameter.role());
         let decay = self.config.weight_decay_of(role);
         read(gradient, |g| match &self.config {
-            OptimizerConfig::Sgd(sgd) => {
-                write(&memory[0], |v| write(value, |w| sgd::update(sgd, decay, learning_rate, w, v, g)))?
-            }
-            OptimizerConfig::Lars(lars) => {
-                write(&memory[0], |v| write(value, |w| lars::update(lars, role, decay, learning_rate, w, v, g)))?
-            }
+            OptimizerConfig::Sgd(sgd) => write(&memory[0], |v| {
+                write(value, |w| sgd::update(sgd, decay, learning_rate, w, v, g))
+            })?,
+            OptimizerConfig::Lars(lars) => write(&memory[0], |v| {
+                write(value, |w| {
+                    lars::update(lars, role, decay, learning_rate, w, v, g)
+                })
+            })?,
             OptimizerConfig::AdamW(adamw) => write(&memory[0], |m| {
                 write(&memory[1], |v| {
-                    write(value, |w| adamw::update(adamw, decay, learning_rate, self.step_count, w, m, v, g))
+                    write(value, |w| {
+                        adamw::update(adamw, decay, learning_rate, self.step_count, w, m, v, g)
+                    })
                 })?
             })?,
         })?
@@ -160,16 +204,26 @@ impl Optimizer {
     /// # Errors
     /// When a tensor is missing or does not fit, for instance because another optimiser wrote the state. Nothing is
     /// changed then.
-    pub fn load_state(&mut self, prefix: &str, tensors: &HashMap<String, Tensor>) -> Result<(), ModelError> {
+    pub fn load_state(
+        &mut self,
+        prefix: &str,
+        tensors: &HashMap<String, Tensor>,
+    ) -> Result<(), ModelError> {
         let step_count = count_from_state(tensors, &format!("{prefix}{STEP_COUNT}"))?;
         let mut planned = Vec::new();
         for slot in &self.slots {
             for (kind, target) in self.config.memory_names().iter().zip(&slot.memory) {
-                let source = tensor_from_state(tensors, &format!("{prefix}{kind}.{}", slot.parameter), target)?;
+                let source = tensor_from_state(
+                    tensors,
+                    &format!("{prefix}{kind}.{}", slot.parameter),
+                    target,
+                )?;
                 planned.push((target, source));
             }
         }
-        planned.iter().try_for_each(|(target, source)| copy_into(target, source))?;
+        planned
+            .iter()
+            .try_for_each(|(target, source)| copy_into(target, source))?;
         self.step_count = step_count;
         Ok(())
     }
@@ -179,5 +233,9 @@ fn check_shape(name: &str, expected: &[usize], tensor: &Tensor) -> Result<(), Mo
     if tensor.dims() == expected {
         return Ok(());
     }
-    Err(ModelError::Shape { tensor: name.into(), expected: expected.to_vec(), found: tensor.dims().to_vec() })
+    Err(ModelError::Shape {
+        tensor: name.into(),
+        expected: expected.to_vec(),
+        found: tensor.dims().to_vec(),
+    })
 }

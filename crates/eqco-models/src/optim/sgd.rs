@@ -17,9 +17,17 @@ pub(super) fn update(
     velocity: &mut [f32],
     gradient: &[f32],
 ) {
-    let (decay, momentum, rate) = (weight_decay as f32, config.sgd_momentum as f32, learning_rate as f32);
+    let (decay, momentum, rate) = (
+        weight_decay as f32,
+        config.sgd_momentum as f32,
+        learning_rate as f32,
+    );
     let nesterov = config.nesterov;
-    (weight.par_chunks_mut(CHUNK), velocity.par_chunks_mut(CHUNK), gradient.par_chunks(CHUNK))
+    (
+        weight.par_chunks_mut(CHUNK),
+        velocity.par_chunks_mut(CHUNK),
+        gradient.par_chunks(CHUNK),
+    )
         .into_par_iter()
         .for_each(|(weight, velocity, gradient)| {
             vectorized(
