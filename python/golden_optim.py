@@ -3,12 +3,15 @@
 SGD and AdamW come from torch.optim, in float32. LARS is not in PyTorch: `lars` below states the rule of SimCLR's
 `lars_optimizer.py` (its classic momentum) in float64, written down apart from the Rust code.
 
-    python3 python/golden_optim.py > crates/eqco-models/tests/golden/optim.json      (needs torch 2)
+Run it with `cargo xtask golden optim`; it needs torch.
 """
 
 import json
+from pathlib import Path
 
 import torch
+
+OUTPUT = Path(__file__).parent.parent / "crates/eqco-models/tests/golden/optim.json"
 
 RATES = [0.1, 0.05, 0.2, 0.01]
 SHAPES = {"weight": (3, 5), "bias": (3,)}
@@ -73,16 +76,13 @@ def main():
         ({"name": "adamw"}, run_torch(torch.optim.AdamW, start, gradients)),
         ({"name": "lars"} | settings, run_lars(start, gradients, momentum=0.9, **settings)),
     ]
-    print(
-        json.dumps(
-            {
-                "learning_rates": RATES,
-                "start": flat(start),
-                "gradients": [flat(step) for step in gradients],
-                "cases": [{"config": config, "expected": flat(expected)} for config, expected in cases],
-            }
-        )
-    )
+    golden = {
+        "learning_rates": RATES,
+        "start": flat(start),
+        "gradients": [flat(step) for step in gradients],
+        "cases": [{"config": config, "expected": flat(expected)} for config, expected in cases],
+    }
+    OUTPUT.write_text(json.dumps(golden) + "\n")
 
 
 if __name__ == "__main__":
