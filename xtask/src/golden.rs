@@ -31,8 +31,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return Ok(());
     }
     let chosen = choose(&arguments.topics, &known)?;
-    let Some(python) = python::with_packages(&["numpy", "torch"])? else {
-        bail!("no Python here has numpy and torch\nhint: {}", python::HINT);
+    let Some(python) = python::with_packages(&["numpy", "safetensors", "torch", "torchvision"])?
+    else {
+        bail!(
+            "no Python here has the packages of python/requirements.txt\nhint: {}",
+            python::HINT
+        );
     };
     for topic in chosen {
         println!("golden: {topic}");

@@ -32,7 +32,8 @@ pub struct Comparison {
     pub peer: Option<f64>,
     /// Ours over the peer's speed: median over pairs.
     pub ratio: Option<f64>,
-    /// Ours over the peer's peak memory: median over pairs.
+    /// Ours over the peer's peak memory: median over pairs. Of the peer only what its steps took is
+    /// counted, of ours the whole process.
     pub peak_memory_ratio: Option<f64>,
 }
 

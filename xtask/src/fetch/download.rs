@@ -96,7 +96,11 @@ impl Downloader {
                 Err(error) => complaints.push(format!("{address}: {error:#}")),
             }
         }
-        bail!("cannot download {}: {}", file.name, complaints.join("; "))
+        bail!(
+            "cannot download {}: {}\nhint: files brought by other means are taken with --from PATH",
+            file.name,
+            complaints.join("; ")
+        )
     }
 
     async fn download_from(

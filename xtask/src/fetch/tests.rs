@@ -365,7 +365,7 @@ fn what_is_missing_is_named() {
         "cannot download set.tgz: {}: the server answered 404 Not Found",
         server.address
     );
-    assert_eq!(told, expected);
+    assert!(told.starts_with(&expected), "{told}");
 }
 
 #[test]
