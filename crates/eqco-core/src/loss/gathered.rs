@@ -5,7 +5,6 @@
 
 use std::ops::Range;
 
-use pulp::Arch;
 use rayon::prelude::*;
 
 use super::sweep::NegativeSweep;
@@ -39,13 +38,12 @@ impl GatheredNegatives<'_> {
             .map(|group| {
                 let start = group * QUERY_GROUP;
                 let queries = start..(start + QUERY_GROUP).min(count);
-                Arch::new().dispatch(|| self.sweep_queries(queries))
+                self.sweep_queries(queries)
             })
             .collect();
         NegativeSweep::concatenate(groups, self.dim)
     }
 
-    #[inline(always)]
     fn sweep_queries(&self, queries: Range<usize>) -> NegativeSweep {
         let mut sweep = NegativeSweep::new(queries.len(), self.dim);
         let mut logits = vec![0.0; self.draw.negative_count()];
@@ -81,11 +79,10 @@ impl GatheredNegatives<'_> {
             .for_each(|(index, part)| {
                 let start = index * group;
                 let owned = start..start + part.len() / self.dim;
-                Arch::new().dispatch(|| self.add_owned_gradient(owned, sweep, coefficients, part));
+                self.add_owned_gradient(owned, sweep, coefficients, part);
             });
     }
 
-    #[inline(always)]
     fn add_owned_gradient(
         &self,
         owned: Range<usize>,
@@ -106,13 +103,11 @@ impl GatheredNegatives<'_> {
         }
     }
 
-    #[inline(always)]
     fn logit(&self, query: usize, key: usize) -> f32 {
         self.inverse_temperature
             * vector::dot(self.row(self.queries, query), self.row(self.keys, key))
     }
 
-    #[inline(always)]
     fn row<'r>(&self, rows: &'r [f32], index: usize) -> &'r [f32] {
         &rows[index * self.dim..][..self.dim]
     }

@@ -6,7 +6,6 @@
 
 use std::ops::Range;
 
-use pulp::Arch;
 use rayon::prelude::*;
 
 use super::rows::Rows;
@@ -78,11 +77,9 @@ impl SharedNegatives<'_> {
             let keys = self.negatives.tile(tile.clone(), self.dim, &mut widened);
             let logits = &mut logits[..queries.len() * columns];
             self.fill_logits(logits, queries.clone(), tile, keys);
-            Arch::new().dispatch(|| {
-                for (query, row) in logits.chunks_exact_mut(columns).enumerate() {
-                    sweep.absorb(query, row);
-                }
-            });
+            for (query, row) in logits.chunks_exact_mut(columns).enumerate() {
+                sweep.absorb(query, row);
+            }
             let keys = Tile::new(keys, self.dim);
             add_product(&mut sweep.weighted_keys, Tile::new(logits, columns), keys);
         }
@@ -126,13 +123,11 @@ impl SharedNegatives<'_> {
         for group in ranges(self.queries.len() / self.dim, QUERY_GROUP) {
             let weights = &mut weights[..group.len() * columns];
             self.fill_logits(weights, group.clone(), tile.clone(), keys);
-            Arch::new().dispatch(|| {
-                for (query, row) in group.clone().zip(weights.chunks_exact_mut(columns)) {
-                    let sums = sweep.sums[query];
-                    let factor = coefficients[query] / sums.weight as f32;
-                    vector::exponentiate(row, sums.largest, factor);
-                }
-            });
+            for (query, row) in group.clone().zip(weights.chunks_exact_mut(columns)) {
+                let sums = sweep.sums[query];
+                let factor = coefficients[query] / sums.weight as f32;
+                vector::exponentiate(row, sums.largest, factor);
+            }
             let queries = Tile::new(self.query_rows(group), self.dim);
             add_product(gradient, Tile::new(weights, columns).transposed(), queries);
         }

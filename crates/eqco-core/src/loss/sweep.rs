@@ -30,7 +30,6 @@ impl SoftmaxSums {
     }
 
     /// Raises the largest logit; returns the factor that what was summed so far shrinks by.
-    #[inline(always)]
     fn raise(&mut self, largest: f32) -> f32 {
         let factor = (self.largest - largest).exp();
         self.largest = largest;
@@ -60,7 +59,6 @@ impl NegativeSweep {
 
     /// Takes in one row of logits of one query and turns it into weights relative to the largest
     /// logit so far. The weighted keys are rescaled; adding the new ones is left to the caller.
-    #[inline(always)]
     pub(super) fn absorb(&mut self, query: usize, logits: &mut [f32]) {
         let sums = &mut self.sums[query];
         let (largest, logit_sum) = vector::largest_and_sum(logits);

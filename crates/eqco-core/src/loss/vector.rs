@@ -1,9 +1,12 @@
 //! The inner loops over `f32` rows, written so that the compiler turns them into vector code.
 //!
-//! Sums run over [`LANES`] independent partial sums: floating-point addition must not be reordered
-//! behind our back, so one running sum would stay scalar. The functions are inlined into the caller's
-//! `pulp::Arch::dispatch`, which compiles them for AVX-512, AVX2 and the baseline and picks one at
-//! run time.
+//! Each loop is a [`WithSimd`] operation, which `pulp` compiles for AVX-512, AVX2 and the baseline and
+//! picks from at run time. (A closure would not do: it is not inlined into the code with the wider
+//! instructions, and stays at the baseline.) Sums run over [`LANES`] independent partial sums:
+//! floating-point addition must not be reordered behind our back, so one running sum would stay
+//! scalar.
+
+use pulp::{Arch, Simd, WithSimd};
 
 /// Independent partial sums: one AVX-512 register, two of AVX2, four of NEON.
 const LANES: usize = 16;
@@ -12,30 +15,20 @@ const LANES: usize = 16;
 const SMALLEST_EXPONENT: f32 = -87.0;
 
 /// Dot product of two rows of the same length.
-#[inline(always)]
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0.0f32; LANES];
-    let (a_blocks, a_rest) = a.as_chunks::<LANES>();
-    let (b_blocks, b_rest) = b.as_chunks::<LANES>();
-    for (x, y) in a_blocks.iter().zip(b_blocks) {
-        for lane in 0..LANES {
-            sums[lane] += x[lane] * y[lane];
-        }
-    }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
-    sum_lanes(sums) + rest
+    Arch::new().dispatch(Dot { a, b })
 }
 
 /// `target += factor * row`.
-#[inline(always)]
 pub(super) fn add_scaled(target: &mut [f32], factor: f32, row: &[f32]) {
-    for (sum, value) in target.iter_mut().zip(row) {
-        *sum += factor * value;
-    }
+    Arch::new().dispatch(AddScaled {
+        target,
+        factor,
+        row,
+    });
 }
 
 /// `target *= factor`.
-#[inline(always)]
 pub(super) fn scale(target: &mut [f32], factor: f32) {
     for value in target {
         *value *= factor;
@@ -44,46 +37,113 @@ pub(super) fn scale(target: &mut [f32], factor: f32) {
 
 /// Largest value and sum of a row of logits. Entries of minus infinity are excluded negatives and
 /// stay out of the sum; NaN stays out of the maximum but not of the sum.
-#[inline(always)]
 pub(super) fn largest_and_sum(logits: &[f32]) -> (f32, f32) {
-    let mut largest = [f32::NEG_INFINITY; LANES];
-    let mut sums = [0.0f32; LANES];
-    let (blocks, rest) = logits.as_chunks::<LANES>();
-    for block in blocks {
-        for lane in 0..LANES {
-            largest[lane] = larger(largest[lane], block[lane]);
-            sums[lane] += zero_if_excluded(block[lane]);
-        }
-    }
-    let mut result = (
-        largest.into_iter().fold(f32::NEG_INFINITY, larger),
-        sum_lanes(sums),
-    );
-    for &logit in rest {
-        result = (larger(result.0, logit), result.1 + zero_if_excluded(logit));
-    }
-    result
+    Arch::new().dispatch(LargestAndSum { logits })
 }
 
 /// Replaces every logit `s` by `factor * exp(s - shift)` and returns the sum of the new values.
 /// NaN goes through, so that a bad input shows in the loss.
-#[inline(always)]
 pub(super) fn exponentiate(logits: &mut [f32], shift: f32, factor: f32) -> f32 {
-    let mut sums = [0.0f32; LANES];
-    let (blocks, rest) = logits.as_chunks_mut::<LANES>();
-    for block in blocks {
-        for lane in 0..LANES {
-            let weight = factor * exp(block[lane] - shift);
-            block[lane] = weight;
-            sums[lane] += weight;
+    Arch::new().dispatch(Exponentiate {
+        logits,
+        shift,
+        factor,
+    })
+}
+
+struct Dot<'a> {
+    a: &'a [f32],
+    b: &'a [f32],
+}
+
+impl WithSimd for Dot<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f32 {
+        let mut sums = [0.0f32; LANES];
+        let (a_blocks, a_rest) = self.a.as_chunks::<LANES>();
+        let (b_blocks, b_rest) = self.b.as_chunks::<LANES>();
+        for (x, y) in a_blocks.iter().zip(b_blocks) {
+            for lane in 0..LANES {
+                sums[lane] += x[lane] * y[lane];
+            }
+        }
+        let rest: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
+        sum_lanes(sums) + rest
+    }
+}
+
+struct AddScaled<'a> {
+    target: &'a mut [f32],
+    factor: f32,
+    row: &'a [f32],
+}
+
+impl WithSimd for AddScaled<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for (sum, value) in self.target.iter_mut().zip(self.row) {
+            *sum += self.factor * value;
         }
     }
-    let mut sum = sum_lanes(sums);
-    for logit in rest {
-        *logit = factor * exp(*logit - shift);
-        sum += *logit;
+}
+
+struct LargestAndSum<'a> {
+    logits: &'a [f32],
+}
+
+impl WithSimd for LargestAndSum<'_> {
+    type Output = (f32, f32);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> (f32, f32) {
+        let mut largest = [f32::NEG_INFINITY; LANES];
+        let mut sums = [0.0f32; LANES];
+        let (blocks, rest) = self.logits.as_chunks::<LANES>();
+        for block in blocks {
+            for lane in 0..LANES {
+                largest[lane] = larger(largest[lane], block[lane]);
+                sums[lane] += zero_if_excluded(block[lane]);
+            }
+        }
+        let mut result = (join_lanes(largest, larger), sum_lanes(sums));
+        for &logit in rest {
+            result = (larger(result.0, logit), result.1 + zero_if_excluded(logit));
+        }
+        result
     }
-    sum
+}
+
+struct Exponentiate<'a> {
+    logits: &'a mut [f32],
+    shift: f32,
+    factor: f32,
+}
+
+impl WithSimd for Exponentiate<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f32 {
+        let mut sums = [0.0f32; LANES];
+        let (blocks, rest) = self.logits.as_chunks_mut::<LANES>();
+        for block in blocks {
+            for lane in 0..LANES {
+                let weight = self.factor * exp(block[lane] - self.shift);
+                block[lane] = weight;
+                sums[lane] += weight;
+            }
+        }
+        let mut sum = sum_lanes(sums);
+        for logit in rest {
+            *logit = self.factor * exp(*logit - self.shift);
+            sum += *logit;
+        }
+        sum
+    }
 }
 
 /// `exp(x)` for `x` up to 88 to about 2 units in the last place, without a branch: `x` is split into
@@ -130,16 +190,22 @@ fn zero_if_excluded(logit: f32) -> f32 {
     }
 }
 
+/// Joins the lanes in pairs, which keeps them in registers; a chain would take them apart.
 #[inline(always)]
-fn sum_lanes(mut sums: [f32; LANES]) -> f32 {
+fn join_lanes(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for lane in 0..width {
-            sums[lane] += sums[lane + width];
+            lanes[lane] = join(lanes[lane], lanes[lane + width]);
         }
         width /= 2;
     }
-    sums[0]
+    lanes[0]
+}
+
+#[inline(always)]
+fn sum_lanes(sums: [f32; LANES]) -> f32 {
+    join_lanes(sums, |a, b| a + b)
 }
 
 #[cfg(test)]
