@@ -85,6 +85,24 @@ mod tests {
     }
 
     #[test]
+    fn every_order_is_equally_likely() {
+        let mut rng = stream(3, Purpose::Order, 0, 0, 0);
+        let mut counts = std::collections::BTreeMap::new();
+        for _ in 0..24_000 {
+            let mut order = [0, 1, 2, 3];
+            shuffle(&mut rng, &mut order);
+            *counts.entry(order).or_insert(0.0f64) += 1.0;
+        }
+        assert_eq!(counts.len(), 24);
+        let chi_square: f64 = counts
+            .values()
+            .map(|c| (c - 1_000.0).powi(2) / 1_000.0)
+            .sum();
+        // 23 degrees of freedom: 49.7 is exceeded once in a thousand seeds.
+        assert!(chi_square < 49.7, "{chi_square}");
+    }
+
+    #[test]
     fn uniform_has_the_moments_of_the_uniform_distribution() {
         let mut rng = stream(2, Purpose::Order, 0, 0, 0);
         let draws: Vec<f64> = (0..40_000).map(|_| uniform(&mut rng, -1.0, 3.0)).collect();
