@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use candle_core::Device;
 use eqco_core::BatchStatistics;
-use eqco_data::Batch;
+use eqco_data::loader::Batch;
 use eqco_models::Encoder;
 use eqco_models::checkpoint::{Checkpoint, CheckpointMetadata};
 use eqco_models::method::{Method, StepKey};
@@ -75,9 +75,17 @@ impl Trainer {
         let key_views = self.encoder.upload(&batch.views[1], image_size)?;
 
         self.gradients.reset();
-        let key = StepKey { seed: self.config.seed, step: self.step };
-        let statistics =
-            self.method.contrast(&self.encoder, &query_views, &key_views, key, &mut self.gradients)?;
+        let key = StepKey {
+            seed: self.config.seed,
+            step: self.step,
+        };
+        let statistics = self.method.contrast(
+            &self.encoder,
+            &query_views,
+            &key_views,
+            key,
+            &mut self.gradients,
+        )?;
         anyhow::ensure!(
             statistics.loss.is_finite(),
             "the loss of step {} is {}: training has diverged; lower --lr, or raise --temperature",
@@ -86,9 +94,14 @@ impl Trainer {
         );
 
         let learning_rate = self.schedule.learning_rate(self.step, self.steps_per_epoch);
-        self.optimizer.step(self.encoder.parameters(), &self.gradients, learning_rate)?;
+        self.optimizer
+            .step(self.encoder.parameters(), &self.gradients, learning_rate)?;
         self.step += 1;
-        Ok(StepReport { step: self.step, learning_rate, statistics })
+        Ok(StepReport {
+            step: self.step,
+            learning_rate,
+            statistics,
+        })
     }
 
     /// All of the state, for a checkpoint: encoder, momentum encoder and queue, optimiser, and the position.
@@ -99,7 +112,11 @@ impl Trainer {
         let mut tensors = self.encoder.to_checkpoint()?;
         tensors.extend(self.method.state()?);
         let optimizer = self.optimizer.state()?;
-        tensors.extend(optimizer.into_iter().map(|(name, tensor)| (format!("{OPTIMIZER_PREFIX}{name}"), tensor)));
+        tensors.extend(
+            optimizer
+                .into_iter()
+                .map(|(name, tensor)| (format!("{OPTIMIZER_PREFIX}{name}"), tensor)),
+        );
         let metadata = CheckpointMetadata {
             encoder: self.config.encoder,
             projection_head: self.config.projection_head,
@@ -119,5 +136,11 @@ impl Trainer {
 /// # Errors
 /// When a value of the configuration is out of range or memory cannot be allocated.
 pub fn untrained_encoder(config: &TrainConfig) -> Result<Encoder> {
-    Ok(Encoder::new(&config.encoder, &config.projection_head, config.normalization, config.seed, &Device::Cpu)?)
+    Ok(Encoder::new(
+        &config.encoder,
+        &config.projection_head,
+        config.normalization,
+        config.seed,
+        &Device::Cpu,
+    )?)
 }

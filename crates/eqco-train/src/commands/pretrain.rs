@@ -1,0 +1,283 @@
+//! `eqco-train pretrain`: from a configuration to a trained encoder.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use eqco_data::Cursor;
+use eqco_models::checkpoint;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::PretrainArgs;
+use crate::epoch::{EpochContext, EpochTotals, Position, train_epoch};
+use crate::final_table;
+use crate::interrupt::{EXIT_STATUS, Interrupt};
+use crate::machine::Machine;
+use crate::metrics::{COMMIT, CheckpointRecord, EndRecord, EpochRecord, Record, RunRecord};
+use crate::plan::{Plan, named};
+use crate::progress::Progress;
+use crate::run_folder::{MetricsFile, RunFolder};
+use crate::step::Trainer;
+
+pub(super) fn run(arguments: &PretrainArgs) -> Result<ExitCode> {
+    let mut progress = Progress::on_stderr();
+    start_log(&progress);
+    let plan = Plan::new(arguments)?;
+    start_threads(plan.threads)?;
+    let trainer = Trainer::new(plan.config(), plan.position.steps_per_epoch)?;
+    progress.say(&plan.describe(trainer.encoder().parameters().scalar_count()));
+    if arguments.dry_run {
+        return dry_run(&plan, &progress);
+    }
+
+    let mut run = Run::start(plan, trainer)?;
+    let interrupt = Interrupt::listen().context("Ctrl-C cannot be listened to")?;
+    run.train(&interrupt, &mut progress)?;
+    run.finish(&mut progress)
+}
+
+/// Log lines go to stderr beside the bar; `RUST_LOG` chooses which.
+fn start_log(progress: &Progress) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(progress.log_writer());
+    // A log that somebody else in this process has set up stays.
+    let _ = log.without_time().with_target(false).try_init();
+}
+
+/// The one pool that all kernels share.
+fn start_threads(threads: usize) -> Result<()> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global();
+    pool.with_context(|| format!("{threads} threads cannot be started"))
+}
+
+/// Reads the first batch, so that unreadable data shows now, and stops there.
+fn dry_run(plan: &Plan, progress: &Progress) -> Result<ExitCode> {
+    let Cursor { epoch, next_batch } = plan.position.cursor();
+    plan.loader.epoch(epoch, next_batch).next().transpose()?;
+    progress.say("dry run: the first batch can be read; nothing has been trained or written");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A run with its folder.
+struct Run {
+    plan: Plan,
+    trainer: Trainer,
+    position: Position,
+    folder: RunFolder,
+    metrics: MetricsFile,
+    last_checkpoint: Option<PathBuf>,
+}
+
+impl Run {
+    fn start(plan: Plan, trainer: Trainer) -> Result<Self> {
+        let folder = RunFolder::create(&plan.folder)?;
+        folder.write_config(&plan.config().to_toml())?;
+        let mut metrics = folder.metrics()?;
+        let parameters = trainer.encoder().parameters().scalar_count();
+        metrics.write(&Record::Run(run_record(&plan, parameters)))?;
+        let position = plan.position;
+        Ok(Self {
+            plan,
+            trainer,
+            position,
+            folder,
+            metrics,
+            last_checkpoint: None,
+        })
+    }
+
+    /// Trains until the last epoch is over or the interrupt is requested. A checkpoint is written in both cases.
+    fn train(&mut self, interrupt: &Interrupt, progress: &mut Progress) -> Result<()> {
+        let started = (Instant::now(), self.position.next_step);
+        while !self.position.is_finished() && !interrupt.is_requested() {
+            let Cursor { epoch, next_batch } = self.position.cursor();
+            let mut context = EpochContext {
+                interrupt,
+                progress,
+                metrics: &mut self.metrics,
+                log_every_steps: self.plan.config().run.log_every_steps,
+                started,
+            };
+            let batches = self.plan.loader.epoch(epoch, next_batch);
+            let trainer = &mut self.trainer;
+            let step = |batch: &_| trainer.step(batch);
+            let totals = train_epoch(batches, &mut self.position, &mut context, step)?;
+            if self.position.cursor().epoch > epoch {
+                progress.end_epoch(&totals.standing(&self.position, started));
+                self.end_epoch(epoch, &totals)?;
+            }
+        }
+        progress.clear();
+        self.checkpoint()
+    }
+
+    fn end_epoch(&mut self, epoch: u64, totals: &EpochTotals) -> Result<()> {
+        self.metrics.write(&Record::Epoch(EpochRecord {
+            epoch,
+            step: self.position.next_step,
+            loss: totals.loss(),
+            contrast_top1: totals.contrast_top1(),
+            skipped_images: self.plan.loader.skipped(),
+            timing: totals.timing(),
+        }))?;
+        let is_due = (epoch + 1).is_multiple_of(self.plan.config().run.checkpoint_every_epochs);
+        if is_due { self.checkpoint() } else { Ok(()) }
+    }
+
+    /// Writes a checkpoint of this moment, unless there is one already.
+    fn checkpoint(&mut self) -> Result<()> {
+        let step = self.position.next_step;
+        let path = self.folder.checkpoint(step);
+        if self.last_checkpoint.as_ref() == Some(&path) {
+            return Ok(());
+        }
+        let content = self
+            .trainer
+            .to_checkpoint(self.position.cursor().epoch, COMMIT)?;
+        checkpoint::save(&path, &content)?;
+        let file = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        self.metrics
+            .write(&Record::Checkpoint(CheckpointRecord { step, file }))?;
+        self.last_checkpoint = Some(path);
+        Ok(())
+    }
+
+    /// Measures the encoder if training is over, and says what to do next.
+    fn finish(mut self, progress: &mut Progress) -> Result<ExitCode> {
+        let finished = self.position.is_finished();
+        self.metrics.write(&Record::End(EndRecord {
+            step: self.position.next_step,
+            finished,
+        }))?;
+        if !finished {
+            progress.say(&self.how_to_go_on());
+            return Ok(ExitCode::from(EXIT_STATUS as u8));
+        }
+        if let Ok(images) = &self.plan.evaluation {
+            let encoder = self.trainer.encoder();
+            let comparison = final_table::measure(self.plan.config(), encoder, images, progress)?;
+            let table = comparison.table();
+            self.folder.write_summary(&table)?;
+            self.folder.write_evaluation(&comparison)?;
+            super::print(&format!(
+                "\n{}: {}\n\n{table}\n",
+                self.plan.resolved.preset,
+                self.data_name()
+            ))?;
+        }
+        super::print(&self.what_is_next())?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn data_name(&self) -> String {
+        self.plan.loader.dataset().name().to_owned()
+    }
+
+    fn how_to_go_on(&self) -> String {
+        let checkpoint = self
+            .last_checkpoint
+            .as_deref()
+            .unwrap_or(self.folder.path());
+        format!(
+            "stopped after step {} of {}; the checkpoint is complete: {}\n\
+             to measure it:   {} knn {}\n\
+             to start again:  {} --config {}",
+            self.position.next_step,
+            self.position.total_steps(),
+            checkpoint.display(),
+            program("eqco-eval"),
+            quoted(checkpoint),
+            program("eqco-train"),
+            quoted(&self.folder.config()),
+        )
+    }
+
+    fn what_is_next(&self) -> String {
+        let folder = self.folder.path();
+        format!(
+            "run folder: {}\n\
+             next, the parts of the table with their protocols:  {} linear {}\n\
+             and the same run without the paper's margin:        {} --config {} --alpha infonce\n",
+            folder.display(),
+            program("eqco-eval"),
+            quoted(folder),
+            program("eqco-train"),
+            quoted(&self.folder.config()),
+        )
+    }
+}
+
+fn run_record(plan: &Plan, parameters: usize) -> RunRecord {
+    let config = plan.config();
+    let dataset = plan.loader.dataset();
+    RunRecord {
+        version: env!("CARGO_PKG_VERSION"),
+        commit: COMMIT,
+        preset: plan.resolved.preset,
+        seed: config.seed,
+        data_set: dataset.name().to_owned(),
+        train_images: dataset.len(),
+        steps_per_epoch: plan.position.steps_per_epoch,
+        steps: plan.position.total_steps(),
+        parameters,
+        negative_count: config
+            .method
+            .negatives_per_query(config.data.loader.batch_size),
+        device: named(&config.device),
+        backend: named(&config.backend),
+        precision: named(&config.precision),
+        threads: plan.threads,
+        machine: Machine::detect(),
+    }
+}
+
+/// How to call a program of this workspace: through cargo if that is how this one was started.
+fn program(name: &str) -> String {
+    if std::env::var_os("CARGO_MANIFEST_DIR").is_some() {
+        format!("cargo run --release --bin {name} --")
+    } else {
+        name.to_owned()
+    }
+}
+
+/// A path as a shell takes it, as short as it can be written from here.
+fn quoted(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    let text = path
+        .strip_prefix(here)
+        .unwrap_or(path)
+        .display()
+        .to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-".contains(c);
+    if text.chars().all(is_plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_survive_the_shell() {
+        assert_eq!(
+            quoted(Path::new("/elsewhere/runs/demo-seed0")),
+            "/elsewhere/runs/demo-seed0"
+        );
+        assert_eq!(quoted(Path::new("/my runs/a")), "'/my runs/a'");
+        assert_eq!(quoted(Path::new("/it's")), r"'/it'\''s'");
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(quoted(&here.join("runs/demo")), "runs/demo");
+    }
+}

@@ -1,0 +1,185 @@
+//! The configuration of a run, and how it comes about: preset < file < flags.
+//!
+//! Every section is the config type of the crate that builds from it; what stands here is only what a run as a whole
+//! needs. The resolved configuration is written to the run folder and into every checkpoint.
+
+mod error;
+mod layers;
+mod presets;
+mod run_seed;
+mod show;
+mod validate;
+mod wording;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use eqco_core::LossConfig;
+use eqco_data::loader::LoaderConfig;
+use eqco_data::recipe::RecipeConfig;
+use eqco_eval::EvalConfig;
+use eqco_models::method::MethodConfig;
+use eqco_models::optim::{OptimizerConfig, ScheduleConfig};
+use eqco_models::{EncoderConfig, Normalization, ProjectionHeadConfig};
+use serde::{Deserialize, Serialize};
+
+pub use error::ConfigError;
+pub use layers::{Origin, Setting, known_keys, read_assignment, read_file, read_value};
+pub use presets::Preset;
+
+/// Everything that determines a run. Serialised, it is the `config.toml` of the run folder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Seed of everything random: weights, order, views, negatives. Below 2^63, the range of a TOML integer.
+    pub seed: u64,
+    /// Threads of the kernels; 0 for one a core. No result depends on it beyond rounding.
+    pub threads: usize,
+    /// Where to train.
+    pub device: DeviceName,
+    /// Family of kernels.
+    pub backend: BackendName,
+    /// Arithmetic of activations. Weights, statistics and the loss are f32 in any case.
+    pub precision: Precision,
+    /// What the run writes.
+    #[serde(default)]
+    pub run: RunConfig,
+    /// Images and views.
+    pub data: DataConfig,
+    /// Mean and deviation that images are normalised with.
+    pub normalization: Normalization,
+    /// Backbone.
+    pub encoder: EncoderConfig,
+    /// From representation to embedding.
+    pub projection_head: ProjectionHeadConfig,
+    /// How queries, keys and negatives come about.
+    pub method: MethodConfig,
+    /// Temperature and alpha.
+    pub loss: LossConfig,
+    /// What turns gradients into steps.
+    pub optimizer: OptimizerConfig,
+    /// Learning rate over the run, and the run's length.
+    pub schedule: ScheduleConfig,
+    /// kNN and linear probe of the final table.
+    #[serde(default)]
+    pub evaluation: EvalConfig,
+}
+
+/// Where tensors live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceName {
+    /// Host memory.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda,
+}
+
+/// Families of training kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendName {
+    /// Rust alone.
+    Portable,
+    /// The oneDNN library.
+    Onednn,
+    /// CUDA kernels with cuDNN.
+    Cuda,
+}
+
+/// Number format of activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floating point.
+    F32,
+    /// bfloat16 activations over f32 weights.
+    Bf16,
+}
+
+/// What a run writes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunConfig {
+    /// A checkpoint after every so many epochs, at least 1; one is always written at the end.
+    pub checkpoint_every_epochs: u64,
+    /// A line in `metrics.jsonl` every so many steps, at least 1.
+    pub log_every_steps: u64,
+    /// Measure the encoder before and after training, and raw pixels, when training is over. Needs labels.
+    pub final_table: bool,
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        Self {
+            checkpoint_every_epochs: 1,
+            log_every_steps: 1,
+            final_table: true,
+        }
+    }
+}
+
+/// Images and the views made of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// A manifest's name, "embedded", "synthetic", or a path; see [`eqco_data::open`].
+    pub source: String,
+    /// Use only this many training images, in balanced classes; 0 for all.
+    #[serde(default)]
+    pub limit: usize,
+    /// How both views are made.
+    pub recipe: RecipeConfig,
+    /// Batches. The seed is the run's.
+    #[serde(with = "run_seed")]
+    pub loader: LoaderConfig,
+}
+
+/// A checked configuration and how it came about.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The configuration.
+    pub config: TrainConfig,
+    /// The preset that it started from.
+    pub preset: &'static str,
+    /// What set each key that is not the preset's own.
+    pub origins: BTreeMap<String, Origin>,
+}
+
+impl Resolved {
+    /// Resolves preset, file and flags, and checks the result.
+    ///
+    /// # Errors
+    /// Any [`ConfigError`]; the first one in the order preset, file, flags, fit.
+    pub fn new(
+        preset: &str,
+        file: Option<&Path>,
+        flags: Vec<Setting>,
+    ) -> Result<Self, ConfigError> {
+        let preset = Preset::named(preset)?;
+        let file = file.map(read_file).transpose()?.unwrap_or_default();
+        let settings = [layers::in_order(file), layers::in_order(flags)].concat();
+        let resolved = layers::apply(&preset, settings)?;
+        resolved.config.validate()?;
+        Ok(resolved)
+    }
+
+    /// The configuration as TOML, with the origin of what is not the preset's own beside it.
+    pub fn annotated_toml(&self) -> String {
+        show::annotated(self)
+    }
+}
+
+impl TrainConfig {
+    /// The same configuration with every default filled in.
+    fn completed(mut self) -> Self {
+        self.data.recipe = self.data.recipe.resolved();
+        self.data.loader.seed = self.seed;
+        self
+    }
+
+    /// The configuration as TOML, for the run folder.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a configuration has text keys and finite numbers")
+    }
+}

@@ -1,0 +1,147 @@
+//! What no single field can tell: settings that do not fit each other, this machine or this build.
+
+use std::fmt::Display;
+
+use eqco_data::recipe::{Recipe, RecipeName};
+use eqco_models::Stem;
+
+use super::error::ConfigError;
+use super::{BackendName, DeviceName, Precision, TrainConfig};
+
+/// Smallest view for the ImageNet stem: its five halvings leave one pixel.
+const LEAST_IMAGENET_STEM_SIZE: usize = 32;
+/// Smallest view for the CIFAR stem, which halves three times.
+const LEAST_CIFAR_STEM_SIZE: usize = 8;
+
+impl TrainConfig {
+    /// Checks everything that can be checked without looking at the data.
+    ///
+    /// # Errors
+    /// [`ConfigError::Conflict`] with the key to change and what to do.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.check_build()?;
+        self.check_intervals()?;
+        self.check_views()?;
+        self.check_parts()
+    }
+
+    fn check_build(&self) -> Result<(), ConfigError> {
+        if self.device == DeviceName::Cuda {
+            let hint = "leave --device away to train on the CPU";
+            return conflict("device", "this build has no CUDA", hint);
+        }
+        if self.precision == Precision::Bf16 {
+            let hint = "leave --precision away";
+            return conflict("precision", "this version trains in f32 only", hint);
+        }
+        if self.backend != BackendName::Portable {
+            let name = if self.backend == BackendName::Cuda {
+                "CUDA"
+            } else {
+                "oneDNN"
+            };
+            let hint = "leave --backend away to use the portable kernels";
+            return conflict("backend", format!("this build has no {name} kernels"), hint);
+        }
+        if i64::try_from(self.seed).is_err() {
+            let problem = format!("expected a number below 2^63, got {}", self.seed);
+            return conflict(
+                "seed",
+                problem,
+                "any small number is as random as a large one",
+            );
+        }
+        Ok(())
+    }
+
+    fn check_intervals(&self) -> Result<(), ConfigError> {
+        let run = &self.run;
+        let counts = [
+            ("run.checkpoint_every_epochs", run.checkpoint_every_epochs),
+            ("run.log_every_steps", run.log_every_steps),
+        ];
+        match counts.into_iter().find(|(_, count)| *count == 0) {
+            Some((key, _)) => {
+                conflict(key, "expected at least 1, got 0", "give a number from 1 on")
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn check_views(&self) -> Result<(), ConfigError> {
+        let size = self.data.recipe.image_size;
+        let least = match self.encoder.stem {
+            Stem::Imagenet => LEAST_IMAGENET_STEM_SIZE,
+            Stem::Cifar => LEAST_CIFAR_STEM_SIZE,
+        };
+        if size < least {
+            let problem = format!("the stem needs at least {least} pixels, got {size}");
+            return conflict(
+                "data.recipe.image_size",
+                problem,
+                "use --stem cifar for small images",
+            );
+        }
+        if self.data.recipe.name == RecipeName::Eval {
+            let problem = "`eval` makes both views the same, so that there is nothing to learn";
+            return conflict(
+                "data.recipe.name",
+                problem,
+                "use moco_v2, simclr, cifar or fashion",
+            );
+        }
+        Ok(())
+    }
+
+    /// Asks the parts themselves.
+    fn check_parts(&self) -> Result<(), ConfigError> {
+        const SHOW: &str = "`eqco-train show-config` prints every key with its value";
+        let batch = self.data.loader.batch_size;
+        refused(
+            "method",
+            self.method.validate(batch),
+            "see --method, --negatives and --batch-size",
+        )?;
+        refused("data.recipe", Recipe::new(self.data.recipe.clone()), SHOW)?;
+        refused(
+            "loss",
+            self.loss.validate(),
+            "see --temperature and --alpha",
+        )?;
+        refused("optimizer", self.optimizer.validate(), SHOW)?;
+        let shorter =
+            "see --epochs and --lr; --set schedule.warmup_epochs=0 leaves out the warm-up";
+        refused("schedule", self.schedule.validate(), shorter)
+    }
+}
+
+/// The error of a section's own check. Its text names the key within the section.
+fn refused<T, E: Display>(
+    section: &'static str,
+    checked: Result<T, E>,
+    hint: &str,
+) -> Result<(), ConfigError> {
+    let Err(error) = checked else { return Ok(()) };
+    let problem = error.to_string();
+    let problem = problem
+        .strip_prefix(&format!("{section}."))
+        .unwrap_or(&problem)
+        .to_owned();
+    Err(ConfigError::Section {
+        section,
+        problem,
+        hint: hint.to_owned(),
+    })
+}
+
+fn conflict(
+    key: &'static str,
+    problem: impl Into<String>,
+    hint: impl Into<String>,
+) -> Result<(), ConfigError> {
+    Err(ConfigError::Conflict {
+        key,
+        problem: problem.into(),
+        hint: hint.into(),
+    })
+}

@@ -1,0 +1,148 @@
+//! The records of `metrics.jsonl`. What depends on the clock stands under `timing`, so that the rest of two runs of
+//! the same configuration can be compared byte by byte.
+
+use eqco_core::BatchStatistics;
+use serde::Serialize;
+
+use crate::machine::Machine;
+
+/// One line of `metrics.jsonl`; `kind` tells which.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Record {
+    /// The first line: what ran, on what.
+    Run(RunRecord),
+    /// One training step.
+    Step(StepRecord),
+    /// One finished epoch.
+    Epoch(EpochRecord),
+    /// A checkpoint has been written.
+    Checkpoint(CheckpointRecord),
+    /// The last line of a run that ended in order.
+    End(EndRecord),
+}
+
+/// What ran, on what.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunRecord {
+    /// Version of this crate.
+    pub version: &'static str,
+    /// Commit that was built, with `-dirty` behind it if files had changed; "unknown" outside of a clone.
+    pub commit: &'static str,
+    /// The preset that the configuration started from.
+    pub preset: &'static str,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Name of the data set.
+    pub data_set: String,
+    /// Training images in use.
+    pub train_images: usize,
+    /// Steps of an epoch.
+    pub steps_per_epoch: u64,
+    /// Steps of the run.
+    pub steps: u64,
+    /// Trainable parameters of the encoder.
+    pub parameters: usize,
+    /// Negatives that a query really has.
+    pub negative_count: usize,
+    /// Device in use.
+    pub device: String,
+    /// Kernel family in use.
+    pub backend: String,
+    /// Number format of activations.
+    pub precision: String,
+    /// Threads of the kernels.
+    pub threads: usize,
+    /// The hardware.
+    pub machine: Machine,
+}
+
+/// One training step.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct StepRecord {
+    /// Steps done before this one, over the whole run.
+    pub step: u64,
+    /// The epoch, from 0.
+    pub epoch: u64,
+    /// Learning rate of this step.
+    pub learning_rate: f64,
+    /// What the loss says about the batch.
+    #[serde(flatten)]
+    pub statistics: BatchStatistics,
+    /// Where the time went.
+    pub timing: Timing,
+}
+
+/// One finished epoch.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct EpochRecord {
+    /// The epoch, from 0.
+    pub epoch: u64,
+    /// Steps done so far, over the whole run.
+    pub step: u64,
+    /// Mean loss in nats.
+    pub loss: f64,
+    /// Mean share of queries, 0 to 1, whose positive is the most similar key.
+    pub contrast_top1: f64,
+    /// Distinct unreadable images so far.
+    pub skipped_images: usize,
+    /// Where the time went.
+    pub timing: Timing,
+}
+
+/// A checkpoint has been written.
+#[derive(Clone, Debug, Serialize)]
+pub struct CheckpointRecord {
+    /// Steps that it has seen.
+    pub step: u64,
+    /// File name within the run folder's `checkpoints/`.
+    pub file: String,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct EndRecord {
+    /// Steps done.
+    pub step: u64,
+    /// Whether all epochs were done; otherwise the run was asked to stop.
+    pub finished: bool,
+}
+
+/// Where the time went.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Timing {
+    /// Wall-clock time, waiting included.
+    pub seconds: f64,
+    /// Time spent waiting for the loader.
+    pub data_wait_seconds: f64,
+    /// Training images a second.
+    pub images_per_second: f64,
+}
+
+impl Timing {
+    /// The timing of `images` images.
+    pub fn new(images: usize, seconds: f64, data_wait_seconds: f64) -> Self {
+        let images_per_second = if seconds > 0.0 {
+            images as f64 / seconds
+        } else {
+            0.0
+        };
+        Self {
+            seconds,
+            data_wait_seconds,
+            images_per_second,
+        }
+    }
+
+    /// Share of the time, 0 to 1, spent waiting for the loader.
+    pub fn data_wait_share(&self) -> f64 {
+        if self.seconds > 0.0 {
+            self.data_wait_seconds / self.seconds
+        } else {
+            0.0
+        }
+    }
+}
+
+/// The commit that was built, see [`RunRecord::commit`].
+pub const COMMIT: &str = env!("EQCO_COMMIT");

@@ -1,0 +1,235 @@
+//! Everything that is settled before the first step: configuration, data, length, folder.
+
+use std::env;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
+use eqco_data::loader::{Loader, LoaderConfig};
+use eqco_data::recipe::Recipe;
+use eqco_data::{Dataset, Split, limited, open};
+use eqco_eval::EvalImages;
+
+use crate::cli::PretrainArgs;
+use crate::config::{Resolved, TrainConfig};
+use crate::epoch::Position;
+use crate::run_folder::{RunFolder, default_path};
+
+/// A run that could begin.
+pub struct Plan {
+    /// The configuration.
+    pub resolved: Resolved,
+    /// Two views of every training image.
+    pub loader: Loader,
+    /// Images of the final table, or why there will be none.
+    pub evaluation: Result<EvalImages, String>,
+    /// The first step, and how many there are.
+    pub position: Position,
+    /// Threads of the kernels.
+    pub threads: usize,
+    /// The run's folder, which does not exist yet or is empty.
+    pub folder: PathBuf,
+}
+
+impl Plan {
+    /// Resolves the configuration, opens the data and chooses the folder. Writes nothing.
+    ///
+    /// # Errors
+    /// Those of the configuration, of the data set, and of a folder that holds a run already; and a final table that
+    /// was asked for by file or flag but cannot be made.
+    pub fn new(arguments: &PretrainArgs) -> Result<Self> {
+        let resolved = arguments.config.resolve()?;
+        let config = &resolved.config;
+        let folder = match &arguments.out {
+            Some(folder) => folder.clone(),
+            None => {
+                let here = env::current_dir().context("the current folder cannot be found")?;
+                default_path(&here, resolved.preset, config.seed, SystemTime::now())
+            }
+        };
+        RunFolder::check_free(&folder)?;
+
+        let threads = thread_count(config.threads);
+        let train = training_images(config)?;
+        let loader = two_view_loader(config, Arc::clone(&train), threads)?;
+        let evaluation = match evaluation_images(config, train, threads) {
+            Ok(images) => Ok(images),
+            Err(error) if resolved.origins.contains_key("run.final_table") => return Err(error),
+            Err(error) => Err(format!("{error:#}")),
+        };
+        let steps_per_epoch = loader.batches_per_epoch();
+        let position = Position {
+            next_step: 0,
+            steps_per_epoch,
+            epochs: config.schedule.epochs,
+        };
+        Ok(Self {
+            resolved,
+            loader,
+            evaluation,
+            position,
+            threads,
+            folder,
+        })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &TrainConfig {
+        &self.resolved.config
+    }
+
+    /// What is about to happen, for people; `parameters` is the encoder's number of scalars.
+    pub fn describe(&self, parameters: usize) -> String {
+        let config = self.config();
+        let dataset = self.loader.dataset();
+        let (
+            batch,
+            Position {
+                steps_per_epoch,
+                epochs,
+                ..
+            },
+        ) = (config.data.loader.batch_size, self.position);
+        let negatives = config.method.negatives_per_query(batch);
+        let table = match &self.evaluation {
+            Ok(images) => format!("kNN and linear probe on {} images", images.count()),
+            Err(reason) => format!("none: {reason}"),
+        };
+        let lines = [
+            (
+                "preset",
+                format!("{}, seed {}", self.resolved.preset, config.seed),
+            ),
+            (
+                "data",
+                format!("{}, {} images", dataset.name(), dataset.len()),
+            ),
+            (
+                "encoder",
+                format!(
+                    "{}, width {}, {:.2} M parameters with its head",
+                    named(&config.encoder.architecture),
+                    config.encoder.width,
+                    parameters as f64 / 1e6,
+                ),
+            ),
+            (
+                "method",
+                format!(
+                    "{}, {negatives} negatives a query, alpha {}, temperature {}",
+                    named(&config.method.name),
+                    config.loss.alpha,
+                    config.loss.temperature,
+                ),
+            ),
+            (
+                "length",
+                format!(
+                    "{epochs} epochs of {steps_per_epoch} steps of {batch} images, {} steps",
+                    self.position.total_steps(),
+                ),
+            ),
+            (
+                "kernels",
+                format!(
+                    "{} on the {}, {}, {} threads",
+                    named(&config.backend),
+                    named(&config.device),
+                    named(&config.precision),
+                    self.threads,
+                ),
+            ),
+            ("table", table),
+            ("folder", self.folder.display().to_string()),
+        ];
+        lines
+            .map(|(name, text)| format!("{name:<8} {text}"))
+            .join("\n")
+    }
+}
+
+/// The name of a choice, as it stands in the configuration.
+pub fn named(choice: &impl serde::Serialize) -> String {
+    match serde_json::to_value(choice) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => String::new(),
+    }
+}
+
+fn thread_count(configured: usize) -> usize {
+    match configured {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    }
+}
+
+fn training_images(config: &TrainConfig) -> Result<Arc<dyn Dataset>> {
+    let train = open(&config.data.source, Split::Train)?;
+    Ok(if config.data.limit == 0 {
+        train
+    } else {
+        limited(train, config.data.limit)
+    })
+}
+
+fn two_view_loader(
+    config: &TrainConfig,
+    train: Arc<dyn Dataset>,
+    threads: usize,
+) -> Result<Loader> {
+    let recipe = Recipe::new(config.data.recipe.clone())?;
+    let workers = loader_workers(config.data.loader.workers, threads);
+    let settings = LoaderConfig {
+        workers,
+        ..config.data.loader.clone()
+    };
+    Ok(Loader::new(train, vec![recipe.clone(), recipe], settings)?)
+}
+
+/// Threads of the loader: a quarter of the kernels' unless the configuration says otherwise. On a CPU, a step takes many
+/// times as long as making its batch, and every thread more than needed takes time from the kernels.
+fn loader_workers(configured: usize, threads: usize) -> usize {
+    if configured == 0 {
+        threads.div_ceil(4)
+    } else {
+        configured
+    }
+}
+
+fn evaluation_images(
+    config: &TrainConfig,
+    train: Arc<dyn Dataset>,
+    threads: usize,
+) -> Result<EvalImages> {
+    anyhow::ensure!(config.run.final_table, "run.final_table is false");
+    let test = open(&config.data.source, Split::Test)?;
+    let workers = loader_workers(config.data.loader.workers, threads);
+    Ok(EvalImages::new(
+        train,
+        test,
+        config.data.recipe.image_size,
+        workers,
+    )?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loader_gets_a_quarter_of_the_threads_but_at_least_one() {
+        let workers = [1, 2, 4, 5, 16].map(|threads| loader_workers(0, threads));
+        assert_eq!(workers, [1, 1, 1, 2, 4]);
+        assert_eq!(loader_workers(3, 16), 3);
+        assert_eq!(thread_count(5), 5);
+        assert!(thread_count(0) >= 1);
+    }
+
+    #[test]
+    fn choices_are_named_as_in_the_configuration() {
+        assert_eq!(named(&eqco_models::method::MethodName::MocoV2), "moco_v2");
+        assert_eq!(named(&eqco_models::Architecture::Resnet50), "resnet50");
+    }
+}

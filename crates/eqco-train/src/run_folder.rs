@@ -1,0 +1,413 @@
+//! The folder of one run: resolved configuration, metrics, checkpoints, final table.
+//!
+//! ```text
+//! runs/demo-seed0-20240131-235959/
+//!   config.toml       every setting of the run, preset and flags resolved
+//!   metrics.jsonl     one JSON object a line, the first one about the run itself
+//!   checkpoints/      step-000000780.safetensors, ...
+//!   summary.json      the final table, in percent
+//!   evaluation.json   the measurements behind it, with their protocols
+//! ```
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+const CONFIG: &str = "config.toml";
+const METRICS: &str = "metrics.jsonl";
+const SUMMARY: &str = "summary.json";
+const EVALUATION: &str = "evaluation.json";
+const CHECKPOINTS: &str = "checkpoints";
+
+/// What can be wrong with a run folder.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunFolderError {
+    /// The folder belongs to another run.
+    #[error("{} already holds a run", path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The path is a file.
+    #[error("{} is a file, expected a folder or a name that is free", path.display())]
+    NotAFolder {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The disk is full.
+    #[error("the disk is full: cannot write {}", path.display())]
+    DiskFull {
+        /// The file that could not be written.
+        path: PathBuf,
+    },
+    /// The operating system refused for another reason.
+    #[error("cannot write {}", path.display())]
+    Unwritable {
+        /// The file or folder.
+        path: PathBuf,
+        /// The reason it gave.
+        source: io::Error,
+    },
+}
+
+impl RunFolderError {
+    fn writing(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
+            io::ErrorKind::NotADirectory => Self::NotAFolder { path },
+            _ => Self::Unwritable { path, source },
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Occupied { .. } | Self::NotAFolder { .. } => {
+                "choose another --out, or leave it away to get a fresh folder under runs/"
+            }
+            Self::DiskFull { .. } => {
+                "free some space; checkpoints already written are whole, and the last one stays usable"
+            }
+            Self::Unwritable { .. } => "choose a folder that you may write to with --out",
+        }
+        .to_owned()
+    }
+}
+
+/// A folder that holds one run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunFolder {
+    root: PathBuf,
+}
+
+impl RunFolder {
+    /// Makes the folder and its parents.
+    ///
+    /// # Errors
+    /// [`RunFolderError::Occupied`] when a run is in there already, otherwise what the system says.
+    pub fn create(root: &Path) -> Result<Self, RunFolderError> {
+        Self::check_free(root)?;
+        let folder = Self {
+            root: root.to_owned(),
+        };
+        let checkpoints = folder.checkpoints();
+        fs::create_dir_all(&checkpoints)
+            .map_err(|source| RunFolderError::writing(&checkpoints, source))?;
+        Ok(folder)
+    }
+
+    /// Checks that a run could be put at `root`; writes nothing.
+    ///
+    /// # Errors
+    /// [`RunFolderError::Occupied`] and [`RunFolderError::NotAFolder`].
+    pub fn check_free(root: &Path) -> Result<(), RunFolderError> {
+        if root.is_file() {
+            return Err(RunFolderError::NotAFolder {
+                path: root.to_owned(),
+            });
+        }
+        let parts = [CONFIG, METRICS, SUMMARY, CHECKPOINTS];
+        if parts.iter().any(|part| root.join(part).exists()) {
+            return Err(RunFolderError::Occupied {
+                path: root.to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where checkpoints stand.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.root.join(CHECKPOINTS)
+    }
+
+    /// The checkpoint after `step` steps. Names sort in the order of steps.
+    pub fn checkpoint(&self, step: u64) -> PathBuf {
+        self.checkpoints()
+            .join(format!("step-{step:09}.safetensors"))
+    }
+
+    /// Where the resolved configuration stands.
+    pub fn config(&self) -> PathBuf {
+        self.root.join(CONFIG)
+    }
+
+    /// Writes the resolved configuration.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_config(&self, toml: &str) -> Result<(), RunFolderError> {
+        replace(&self.config(), toml.as_bytes())
+    }
+
+    /// Writes the final table as JSON.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_summary(&self, table: &impl Serialize) -> Result<(), RunFolderError> {
+        replace_json(&self.root.join(SUMMARY), table)
+    }
+
+    /// Writes the measurements behind the final table as JSON.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_evaluation(&self, comparison: &impl Serialize) -> Result<(), RunFolderError> {
+        replace_json(&self.root.join(EVALUATION), comparison)
+    }
+
+    /// Opens the metrics for appending.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn metrics(&self) -> Result<MetricsFile, RunFolderError> {
+        let path = self.root.join(METRICS);
+        let file = File::options().create(true).append(true).open(&path);
+        let file = file.map_err(|source| RunFolderError::writing(&path, source))?;
+        Ok(MetricsFile { path, file })
+    }
+}
+
+/// `metrics.jsonl`: whole lines only, each with the system before the next one begins.
+#[derive(Debug)]
+pub struct MetricsFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl MetricsFile {
+    /// Appends one record as one line. Numbers that are not finite become `null`.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&mut self, record: &impl Serialize) -> Result<(), RunFolderError> {
+        let mut line = serde_json::to_vec(record)
+            .map_err(|error| RunFolderError::writing(&self.path, error.into()))?;
+        line.push(b'\n');
+        // One call a line: nothing is buffered here, and a reader never sees half a record of ours.
+        self.file
+            .write_all(&line)
+            .map_err(|source| RunFolderError::writing(&self.path, source))
+    }
+}
+
+/// Writes a whole file beside its place and moves it there, so that nobody ever sees half of it.
+fn replace(path: &Path, content: &[u8]) -> Result<(), RunFolderError> {
+    let beside = path.with_extension("partial");
+    let written = File::create(&beside).and_then(|mut file| {
+        file.write_all(content)?;
+        file.sync_all()
+    });
+    written
+        .and_then(|()| fs::rename(&beside, path))
+        .map_err(|source| RunFolderError::writing(path, source))
+}
+
+fn replace_json(path: &Path, value: &impl Serialize) -> Result<(), RunFolderError> {
+    let text = serde_json::to_vec_pretty(value);
+    let mut text = text.map_err(|error| RunFolderError::writing(path, error.into()))?;
+    text.push(b'\n');
+    replace(path, &text)
+}
+
+/// The folder that holds `runs/`: the clone that `from` is in, or `from` itself outside of one.
+pub fn base(from: &Path) -> PathBuf {
+    let is_clone = |folder: &&Path| folder.join("crates/eqco-train/Cargo.toml").is_file();
+    from.ancestors().find(is_clone).unwrap_or(from).to_owned()
+}
+
+/// The default place of a run: `runs/PRESET-seedSEED-YYYYMMDD-HHMMSS` (UTC) in [`base`]. A number is added when two runs
+/// start within one second.
+pub fn default_path(from: &Path, preset: &str, seed: u64, now: SystemTime) -> PathBuf {
+    let runs = base(from).join("runs");
+    let name = format!("{preset}-seed{seed}-{}", timestamp(now));
+    let others = (2..).map(|count| format!("{name}-{count}"));
+    let mut names = std::iter::once(name.clone()).chain(others);
+    names
+        .find_map(|name| Some(runs.join(name)).filter(|path| !path.exists()))
+        .expect("the list has no end")
+}
+
+/// `YYYYMMDD-HHMMSS` in UTC.
+fn timestamp(now: SystemTime) -> String {
+    let seconds = now
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let (year, month, day) = civil_date(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}")
+}
+
+/// Year, month and day of a day counted from 1970-01-01 (Hinnant, "chrono-compatible low-level date algorithms").
+fn civil_date(days: u64) -> (u64, u64, u64) {
+    // Counted from 0000-03-01, so that the leap day ends a year.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn timestamps_are_the_civil_calendar() {
+        assert_eq!(timestamp(at(0)), "19700101-000000");
+        assert_eq!(timestamp(at(951_782_399)), "20000228-235959");
+        assert_eq!(timestamp(at(951_782_400)), "20000229-000000");
+        assert_eq!(timestamp(at(1_709_251_199)), "20240229-235959");
+        assert_eq!(timestamp(at(4_107_542_400)), "21000301-000000");
+    }
+
+    #[test]
+    fn a_run_has_its_own_folder_in_the_clone_or_where_it_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("crates/eqco-train/src");
+        fs::create_dir_all(&inner).unwrap();
+        let expected = inner.join("runs/demo-seed7-19700101-000000");
+        assert_eq!(default_path(&inner, "demo", 7, at(0)), expected);
+
+        fs::write(folder.path().join("crates/eqco-train/Cargo.toml"), "").unwrap();
+        let expected = folder.path().join("runs/demo-seed7-19700101-000000");
+        assert_eq!(default_path(&inner, "demo", 7, at(0)), expected);
+
+        fs::create_dir_all(&expected).unwrap();
+        let second = folder.path().join("runs/demo-seed7-19700101-000000-2");
+        assert_eq!(default_path(&inner, "demo", 7, at(0)), second);
+    }
+
+    #[test]
+    fn a_folder_with_a_run_is_refused_and_an_empty_one_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        RunFolder::create(folder.path()).unwrap();
+        let error = RunFolder::create(folder.path()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("{} already holds a run", folder.path().display())
+        );
+        assert!(error.hint().contains("--out"));
+
+        let file = folder.path().join("a file");
+        fs::write(&file, "").unwrap();
+        assert!(matches!(
+            RunFolder::create(&file),
+            Err(RunFolderError::NotAFolder { .. })
+        ));
+        let below = RunFolder::create(&file.join("run")).unwrap_err();
+        assert!(
+            matches!(below, RunFolderError::NotAFolder { .. }),
+            "{below:?}"
+        );
+    }
+
+    #[test]
+    fn metrics_are_lines_of_json_and_survive_reopening() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::create(folder.path()).unwrap();
+        run.metrics()
+            .unwrap()
+            .write(&json!({"kind": "run", "seed": 3}))
+            .unwrap();
+        run.metrics()
+            .unwrap()
+            .write(&json!({"kind": "step", "loss": f64::NAN}))
+            .unwrap();
+
+        let text = fs::read_to_string(folder.path().join(METRICS)).unwrap();
+        let records: Vec<Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(
+            records,
+            [
+                json!({"kind": "run", "seed": 3}),
+                json!({"kind": "step", "loss": null})
+            ]
+        );
+    }
+
+    #[test]
+    fn the_summary_replaces_an_older_one_and_leaves_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::create(folder.path()).unwrap();
+        run.write_summary(&json!({"a": 1})).unwrap();
+        run.write_summary(&json!({"b": 2.5})).unwrap();
+        let text = fs::read_to_string(folder.path().join(SUMMARY)).unwrap();
+        let read: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, json!({"b": 2.5}));
+        let mut names: Vec<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, [CHECKPOINTS, SUMMARY]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_disk_that_is_full_is_called_full() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::create(folder.path()).unwrap();
+        std::os::unix::fs::symlink("/dev/full", folder.path().join(METRICS)).unwrap();
+        let error = run.metrics().unwrap().write(&json!({})).unwrap_err();
+        assert!(
+            matches!(error, RunFolderError::DiskFull { .. }),
+            "{error:?}"
+        );
+        assert!(error.hint().contains("free some space"));
+    }
+
+    #[test]
+    fn checkpoint_names_sort_by_step() {
+        let run = RunFolder {
+            root: PathBuf::from("run"),
+        };
+        assert_eq!(
+            run.checkpoint(780),
+            Path::new("run/checkpoints/step-000000780.safetensors")
+        );
+        assert!(run.checkpoint(99) < run.checkpoint(100));
+    }
+
+    #[test]
+    fn a_full_disk_and_a_missing_permission_are_told_apart() {
+        let path = Path::new("runs/x/metrics.jsonl");
+        let full = RunFolderError::writing(path, io::ErrorKind::StorageFull.into());
+        assert_eq!(
+            full.to_string(),
+            "the disk is full: cannot write runs/x/metrics.jsonl"
+        );
+        let refused = RunFolderError::writing(path, io::ErrorKind::PermissionDenied.into());
+        assert_eq!(refused.to_string(), "cannot write runs/x/metrics.jsonl");
+        assert!(refused.hint().contains("--out"));
+    }
+}

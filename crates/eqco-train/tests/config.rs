@@ -1,0 +1,450 @@
+//! Layers of the configuration, their errors, and the presets' figures.
+
+use std::fs;
+use std::path::PathBuf;
+
+use eqco_core::{Alpha, DrawKind};
+use eqco_data::recipe::RecipeName;
+use eqco_models::method::MethodName;
+use eqco_models::optim::{
+    LarsConfig, LearningRateScaling, OptimizerConfig, Schedule, ScheduleKind, SgdConfig,
+};
+use eqco_models::{Architecture, HeadKind, Stem};
+use eqco_train::config::{
+    ConfigError, Origin, Preset, Resolved, Setting, TrainConfig, known_keys, read_assignment,
+};
+
+fn resolve(preset: &str, assignments: &[&str]) -> Result<Resolved, ConfigError> {
+    let flags = assignments
+        .iter()
+        .map(|text| read_assignment(text).unwrap())
+        .collect();
+    Resolved::new(preset, None, flags)
+}
+
+fn error(assignments: &[&str]) -> ConfigError {
+    resolve("demo", assignments).unwrap_err()
+}
+
+/// A folder with one configuration file in it.
+struct File {
+    _folder: tempfile::TempDir,
+    path: PathBuf,
+}
+
+fn file(text: &str) -> File {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("my.toml");
+    fs::write(&path, text).unwrap();
+    File {
+        _folder: folder,
+        path,
+    }
+}
+
+fn file_error(text: &str) -> String {
+    let file = file(text);
+    let error = Resolved::new("demo", Some(&file.path), Vec::new())
+        .unwrap_err()
+        .to_string();
+    error.replace(&file.path.display().to_string(), "my.toml")
+}
+
+#[test]
+fn flags_override_the_file_and_the_file_overrides_the_preset() {
+    let file = file("seed = 5\n[loss]\ntemperature = 0.5\nalpha = 64\n");
+    let flag = Setting {
+        key: "loss.temperature".to_owned(),
+        value: 0.7.into(),
+        origin: Origin::Flag("--temperature".to_owned()),
+    };
+    let resolved = Resolved::new("demo", Some(&file.path), vec![flag]).unwrap();
+    let preset = Preset::named("demo").unwrap().config().unwrap();
+
+    assert_eq!(resolved.config.loss.temperature, 0.7);
+    assert_eq!(resolved.config.loss.alpha, Alpha::Equivalent(64.0));
+    assert_eq!(resolved.config.seed, 5);
+    assert_eq!(resolved.config.encoder, preset.encoder);
+    assert_eq!(preset.loss.temperature, 0.2);
+
+    let line = |line| Origin::File {
+        path: file.path.clone(),
+        line,
+    };
+    assert_eq!(resolved.origins.len(), 3);
+    assert_eq!(
+        resolved.origins["loss.temperature"],
+        Origin::Flag("--temperature".to_owned())
+    );
+    assert_eq!(resolved.origins["loss.alpha"], line(4));
+    assert_eq!(resolved.origins["seed"], line(1));
+}
+
+#[test]
+fn a_later_set_overrides_an_earlier_one() {
+    let resolved = resolve("demo", &["loss.alpha=8", "loss.alpha=decoupled"]).unwrap();
+    assert_eq!(resolved.config.loss.alpha, Alpha::Decoupled);
+}
+
+#[test]
+fn unknown_keys_are_named_with_their_place_and_the_nearest_key() {
+    assert_eq!(
+        error(&["loss.temprature=0.1"]).to_string(),
+        "--set: unknown key `loss.temprature`, did you mean `loss.temperature`?"
+    );
+    assert_eq!(
+        file_error("seed = 1\n\n[optimiser]\nweight_decay = 0.1\n"),
+        "my.toml:4: unknown key `optimiser.weight_decay`, did you mean `optimizer.weight_decay`?"
+    );
+    // Without its section, inside a nested table, and with a key that only a default has filled in.
+    for (typed, meant) in [
+        ("temperature=1", "loss.temperature"),
+        ("data.loader.batchsize=1", "data.loader.batch_size"),
+        ("data.recipe.crop_scal=1", "data.recipe.crop_scale"),
+        ("evaluation.knn.neighbors=3", "evaluation.knn.neighbours"),
+    ] {
+        let message = error(&[typed]).to_string();
+        assert!(
+            message.ends_with(&format!("did you mean `{meant}`?")),
+            "{message}"
+        );
+    }
+    let nothing_like_it = error(&["zzz=1"]);
+    assert_eq!(nothing_like_it.to_string(), "--set: unknown key `zzz`");
+    assert!(nothing_like_it.hint().unwrap().contains("show-config"));
+}
+
+#[test]
+fn wrong_types_say_what_was_expected_and_found_and_where() {
+    for (typed, message) in [
+        (
+            "loss.temperature=warm",
+            "--set: `loss.temperature`: expected a number, found string \"warm\"",
+        ),
+        (
+            "data.loader.batch_size=-1",
+            "--set: `data.loader.batch_size`: expected a whole number, 0 or more, found integer `-1`",
+        ),
+        (
+            "data.loader.batch_size=1.5",
+            "--set: `data.loader.batch_size`: expected a whole number, 0 or more, \
+             found floating point `1.5`",
+        ),
+        (
+            "run.final_table=1",
+            "--set: `run.final_table`: expected true or false, found integer `1`",
+        ),
+        (
+            "device=gpu",
+            "--set: `device`: expected `cpu` or `cuda`, found `gpu`",
+        ),
+        (
+            "loss.temperature=nan",
+            "--set: `loss.temperature`: expected a number, found string \"NaN\"",
+        ),
+        (
+            "loss=3",
+            "--set: `loss`: this is a section with the keys alpha, temperature",
+        ),
+        (
+            "data.source=7",
+            "--set: `data.source`: expected a string, found integer `7`",
+        ),
+    ] {
+        assert_eq!(error(&[typed]).to_string(), message, "{typed}");
+    }
+    assert_eq!(
+        file_error("[encoder]\nwidth = 16\nstem = \"cifr\"\n"),
+        "my.toml:3: `encoder.stem`: expected `imagenet` or `cifar`, found `cifr`"
+    );
+    assert!(file_error("seed = \n").starts_with("my.toml: TOML parse error at line 1"));
+}
+
+#[test]
+fn the_loader_has_no_seed_of_its_own() {
+    let config = resolve("demo", &["seed=3"]).unwrap().config;
+    assert_eq!(config.data.loader.seed, 3);
+    let text = config
+        .to_toml()
+        .replace("[data.loader]", "[data.loader]\nseed = 4");
+    let error = toml::from_str::<TrainConfig>(&text)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("set the run's `seed`"), "{error}");
+    assert!(matches!(
+        resolve("demo", &["data.loader.seed=4"]),
+        Err(ConfigError::UnknownKey { key, .. }) if key == "data.loader.seed"
+    ));
+}
+
+#[test]
+fn a_new_optimizer_brings_its_own_defaults() {
+    let resolved = resolve(
+        "demo",
+        &["optimizer.trust_coefficient=0.02", "optimizer.name=lars"],
+    );
+    let expected = LarsConfig {
+        trust_coefficient: 0.02,
+        ..LarsConfig::default()
+    };
+    assert_eq!(
+        resolved.unwrap().config.optimizer,
+        OptimizerConfig::Lars(expected)
+    );
+
+    let error = error(&["optimizer.trust_coefficient=0.02"]);
+    assert!(matches!(error, ConfigError::UnknownKey { .. }), "{error}");
+
+    // LARS's own key cannot stay, momentum and weight decay can.
+    let back = resolve("simclr-imagenet-r50", &["optimizer.name=sgd"]).unwrap();
+    assert_eq!(
+        back.config.optimizer,
+        OptimizerConfig::Sgd(SgdConfig::default())
+    );
+}
+
+#[test]
+fn a_new_recipe_brings_its_own_defaults_and_keeps_what_was_set() {
+    let resolved = resolve("demo", &["data.recipe.hue=0.05", "data.recipe.name=cifar"]).unwrap();
+    let recipe = resolved.config.data.recipe;
+    assert_eq!(recipe.hue, Some(0.05));
+    assert_eq!(recipe.saturation, Some(0.4));
+    assert_eq!(recipe.grayscale_probability, Some(0.2));
+    assert_eq!(recipe.image_size, 28);
+}
+
+#[test]
+fn settings_that_do_not_fit_are_refused_with_a_way_out() {
+    for (typed, message, hint) in [
+        (
+            "method.negative_count=128",
+            "[method] negative_count: SiMo cannot have 128 negatives a query with a batch of 128; \
+             the nearest that it can have is 127",
+            "--negatives",
+        ),
+        (
+            "device=cuda",
+            "`device`: this build has no CUDA",
+            "--device",
+        ),
+        (
+            "precision=bf16",
+            "`precision`: this version trains in f32 only",
+            "--precision",
+        ),
+        (
+            "backend=onednn",
+            "`backend`: this build has no oneDNN kernels",
+            "--backend",
+        ),
+        (
+            "encoder.stem=imagenet",
+            "`data.recipe.image_size`: the stem needs at least 32 pixels, got 28",
+            "--stem cifar",
+        ),
+        (
+            "data.recipe.name=eval",
+            "`data.recipe.name`: `eval` makes both views the same, so that there is nothing to learn",
+            "fashion",
+        ),
+        (
+            "loss.temperature=0",
+            "[loss] temperature must be a finite number above 0, got 0",
+            "--temperature",
+        ),
+        (
+            "schedule.warmup_epochs=1000",
+            "[schedule] warmup_epochs must be less than epochs, got 1000 of ",
+            "schedule.warmup_epochs=0",
+        ),
+        (
+            "run.log_every_steps=0",
+            "`run.log_every_steps`: expected at least 1, got 0",
+            "from 1 on",
+        ),
+    ] {
+        let error = error(&[typed]);
+        assert!(error.to_string().starts_with(message), "{typed}: {error}");
+        let found = error.hint().unwrap();
+        assert!(found.contains(hint), "{typed}: {found}");
+    }
+}
+
+#[test]
+fn a_seed_that_toml_cannot_hold_is_refused() {
+    let mut config = Preset::named("demo").unwrap().config().unwrap();
+    config.seed = i64::MAX as u64;
+    config.validate().unwrap();
+    config.seed += 1;
+    assert_eq!(
+        config.validate().unwrap_err().to_string(),
+        "`seed`: expected a number below 2^63, got 9223372036854775808"
+    );
+}
+
+#[test]
+fn unknown_presets_name_the_nearest() {
+    let error = Preset::named("simo-cifar").unwrap_err();
+    assert_eq!(error.to_string(), "no preset is called `simo-cifar`");
+    let hint = error.hint().unwrap();
+    assert!(hint.starts_with("did you mean `simo-cifar-r18`?"), "{hint}");
+}
+
+#[test]
+fn every_preset_is_valid_described_and_survives_a_round_trip() {
+    for preset in Preset::all() {
+        let resolved = Resolved::new(preset.name, None, Vec::new()).unwrap();
+        let again: TrainConfig = toml::from_str(&resolved.config.to_toml()).unwrap();
+        assert_eq!(again, resolved.config, "{}", preset.name);
+        let description = preset.description().join("\n");
+        for part in ["Expected: ", "Hardware: ", "Source: "] {
+            assert!(
+                description.contains(part),
+                "{}: no line `{part}`",
+                preset.name
+            );
+        }
+    }
+}
+
+#[test]
+fn no_key_vanishes_from_the_written_configuration() {
+    for preset in Preset::all() {
+        let config = Resolved::new(preset.name, None, Vec::new()).unwrap().config;
+        let written: toml::Table = toml::from_str(&config.to_toml()).unwrap();
+        for key in known_keys(&config) {
+            let mut parts = key.split('.');
+            let first = written.get(parts.next().unwrap());
+            let value = parts.try_fold(first.unwrap(), |value, part| value.get(part));
+            assert!(value.is_some(), "{}: {key}", preset.name);
+        }
+    }
+}
+
+#[test]
+fn the_imagenet_presets_have_the_papers_figures() {
+    let get = |name| Preset::named(name).unwrap().config().unwrap();
+    let simo = get("simo-imagenet-r50");
+    let moco = get("mocov2-imagenet-r50");
+    let simclr = get("simclr-imagenet-r50");
+    for config in [&simo, &moco, &simclr] {
+        assert_eq!(config.encoder.architecture, Architecture::Resnet50);
+        assert_eq!(
+            (config.encoder.width, config.encoder.stem),
+            (64, Stem::Imagenet)
+        );
+        assert_eq!(
+            (config.data.loader.batch_size, config.data.recipe.image_size),
+            (256, 224)
+        );
+        assert_eq!(
+            (config.schedule.epochs, config.schedule.kind),
+            (200, ScheduleKind::Cosine)
+        );
+        let head = config.projection_head;
+        assert_eq!((head.hidden_dim, head.embedding_dim), (0, 128));
+    }
+
+    let sgd = OptimizerConfig::Sgd(SgdConfig {
+        sgd_momentum: 0.9,
+        weight_decay: 1e-4,
+        nesterov: false,
+        exclude_norm_and_bias_from_weight_decay: false,
+    });
+    for config in [&simo, &moco] {
+        assert_eq!(config.optimizer, sgd);
+        assert_eq!(config.method.ema_coefficient, 0.999);
+        assert_eq!(config.loss.temperature, 0.2);
+        assert_eq!(config.data.recipe.name, RecipeName::MocoV2);
+        let peak = |batch| Schedule::new(&config.schedule, batch).unwrap().peak();
+        assert_eq!((peak(256), peak(512)), (0.03, 0.06));
+    }
+
+    assert_eq!(simo.method.name, MethodName::Simo);
+    assert_eq!(
+        (simo.method.negative_count, simo.method.draw),
+        (16, DrawKind::SharedColumns)
+    );
+    assert_eq!(simo.loss.alpha, Alpha::Equivalent(256.0));
+    assert_eq!(simo.projection_head.kind, HeadKind::BatchNormMlp);
+    assert_eq!(
+        (simo.method.batch_norm_group, simo.schedule.warmup_epochs),
+        (0, 10.0)
+    );
+
+    assert_eq!(moco.method.name, MethodName::MocoV2);
+    assert_eq!(
+        (moco.method.negative_count, moco.method.batch_norm_group),
+        (65_536, 32)
+    );
+    assert_eq!(moco.loss.alpha, Alpha::Infonce);
+    assert_eq!(
+        (moco.projection_head.kind, moco.schedule.warmup_epochs),
+        (HeadKind::Mlp, 0.0)
+    );
+
+    assert_eq!(
+        (simclr.method.name, simclr.method.negative_count),
+        (MethodName::Simclr, 0)
+    );
+    assert_eq!(simclr.method.negatives_per_query(256), 510);
+    assert_eq!(
+        (simclr.loss.temperature, simclr.loss.alpha),
+        (0.1, Alpha::Infonce)
+    );
+    assert_eq!(simclr.projection_head.kind, HeadKind::BatchNormMlp);
+    assert_eq!(simclr.data.recipe.name, RecipeName::Simclr);
+    assert_eq!(simclr.schedule.scaling, LearningRateScaling::SquareRoot);
+    let peak = |batch| Schedule::new(&simclr.schedule, batch).unwrap().peak();
+    assert!((peak(256) - 1.2).abs() < 1e-12 && (peak(4096) - 4.8).abs() < 1e-12);
+    let OptimizerConfig::Lars(lars) = simclr.optimizer else {
+        panic!("SimCLR trains with LARS")
+    };
+    assert_eq!(
+        (lars.trust_coefficient, lars.weight_decay, lars.sgd_momentum),
+        (0.001, 1e-4, 0.9)
+    );
+    assert!(
+        lars.exclude_norm_and_bias_from_weight_decay && lars.exclude_norm_and_bias_from_scaling
+    );
+}
+
+#[test]
+fn the_small_presets_are_simo_with_sixteen_negatives_worth_256() {
+    for (name, pixels) in [("demo", 28), ("simo-cifar-r18", 32)] {
+        let config = Preset::named(name).unwrap().config().unwrap();
+        assert_eq!(
+            (config.method.name, config.method.negative_count),
+            (MethodName::Simo, 16)
+        );
+        assert_eq!(config.loss.alpha, Alpha::Equivalent(256.0));
+        assert_eq!(
+            (config.encoder.architecture, config.encoder.stem),
+            (Architecture::Resnet18, Stem::Cifar)
+        );
+        assert_eq!(config.data.recipe.image_size, pixels);
+        assert!(config.run.final_table);
+    }
+}
+
+#[test]
+fn the_shown_configuration_names_origins_and_reads_back() {
+    let resolved = resolve("demo", &["loss.alpha=infonce", "seed=3"]).unwrap();
+    let text = resolved.annotated_toml();
+    let line = |start: &str| {
+        text.lines()
+            .find(|line| line.starts_with(start))
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(
+        line("alpha"),
+        format!("{:<40} # --set", "alpha = \"infonce\"")
+    );
+    assert_eq!(line("seed"), format!("{:<40} # --set", "seed = 3"));
+    assert_eq!(line("embedding_dim"), "embedding_dim = 128");
+    assert_eq!(line("mean"), "mean = [0.286, 0.286, 0.286]");
+    let path = file(&text);
+    let again = Resolved::new("simclr-imagenet-r50", Some(&path.path), Vec::new()).unwrap();
+    assert_eq!(again.config, resolved.config);
+}
