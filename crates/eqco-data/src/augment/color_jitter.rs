@@ -80,7 +80,9 @@ fn to_hsv(rgb: [u8; 3]) -> [u8; 3] {
     } else {
         4.0 + to_green - to_red
     };
-    let hue = ((f64::from(sector as f32) / 6.0 + 1.0) % 1.0) as f32;
+    // Pillow: fmod(sector / 6 + 1, 1). The argument is below 2, so one subtraction does, exactly.
+    let turns = f64::from(sector as f32) / 6.0 + 1.0;
+    let hue = if turns >= 1.0 { turns - 1.0 } else { turns } as f32;
     let saturation = spread / f32::from(largest);
     [
         (f64::from(hue) * 255.0) as u8,
@@ -96,14 +98,14 @@ fn from_hsv([hue, saturation, value]: [u8; 3]) -> [u8; 3] {
         return [value; 3];
     }
     let position = f64::from(hue) * 6.0 / 255.0;
-    let sector = position.floor();
-    let fraction = (position - sector) as f32;
+    let sector = position as u8;
+    let fraction = (position - f64::from(sector)) as f32;
     let strength = f32::from(saturation) / 255.0;
-    let scaled = |share: f32| (f32::from(value) * share).round() as u8;
+    let scaled = |share: f32| (f64::from(f32::from(value) * share) + 0.5) as u8;
     let low = scaled(1.0 - strength);
     let falling = scaled(1.0 - strength * fraction);
     let rising = scaled(1.0 - strength * (1.0 - fraction));
-    match sector as u8 % 6 {
+    match sector % 6 {
         0 => [value, rising, low],
         1 => [falling, value, low],
         2 => [low, value, rising],
