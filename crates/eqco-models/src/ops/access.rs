@@ -73,7 +73,12 @@ fn storage_kind(storage: &CpuStorage) -> candle_core::DType {
 pub(crate) fn copy_into(target: &Tensor, source: &Tensor) -> Result<()> {
     read(source, |s| {
         write(target, |t| {
-            lanes::zip_chunks(t, s, |t, s| t.copy_from_slice(s))
+            lanes::zip_chunks(
+                t,
+                s,
+                #[inline(always)]
+                |t, s| t.copy_from_slice(s),
+            )
         })
     })?
 }
@@ -82,7 +87,12 @@ pub(crate) fn copy_into(target: &Tensor, source: &Tensor) -> Result<()> {
 pub(crate) fn add_into(target: &Tensor, source: &Tensor) -> Result<()> {
     read(source, |s| {
         write(target, |t| {
-            lanes::zip_chunks(t, s, |t, s| t.iter_mut().zip(s).for_each(|(t, s)| *t += s))
+            lanes::zip_chunks(
+                t,
+                s,
+                #[inline(always)]
+                |t, s| t.iter_mut().zip(s).for_each(|(t, s)| *t += s),
+            )
         })
     })?
 }

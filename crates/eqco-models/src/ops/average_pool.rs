@@ -42,13 +42,16 @@ fn forward(pixels: usize, channels: usize, x: &[f32], y: &mut [f32]) {
     y.par_chunks_mut(channels)
         .zip(x.par_chunks(pixels * channels))
         .for_each(|(y, x)| {
-            vectorized(|| {
-                y.fill(0.0);
-                for pixel in x.chunks_exact(channels) {
-                    y.iter_mut().zip(pixel).for_each(|(y, x)| *y += x);
-                }
-                y.iter_mut().for_each(|y| *y *= share);
-            });
+            vectorized(
+                #[inline(always)]
+                || {
+                    y.fill(0.0);
+                    for pixel in x.chunks_exact(channels) {
+                        y.iter_mut().zip(pixel).for_each(|(y, x)| *y += x);
+                    }
+                    y.iter_mut().for_each(|y| *y *= share);
+                },
+            );
         });
 }
 
@@ -57,20 +60,23 @@ fn backward(pixels: usize, channels: usize, dy: &[f32], dx: &mut [f32], accumula
     dx.par_chunks_mut(pixels * channels)
         .zip(dy.par_chunks(channels))
         .for_each(|(dx, dy)| {
-            vectorized(|| {
-                for pixel in dx.chunks_exact_mut(channels) {
-                    if accumulate {
-                        pixel
-                            .iter_mut()
-                            .zip(dy)
-                            .for_each(|(dx, dy)| *dx += dy * share);
-                    } else {
-                        pixel
-                            .iter_mut()
-                            .zip(dy)
-                            .for_each(|(dx, dy)| *dx = dy * share);
+            vectorized(
+                #[inline(always)]
+                || {
+                    for pixel in dx.chunks_exact_mut(channels) {
+                        if accumulate {
+                            pixel
+                                .iter_mut()
+                                .zip(dy)
+                                .for_each(|(dx, dy)| *dx += dy * share);
+                        } else {
+                            pixel
+                                .iter_mut()
+                                .zip(dy)
+                                .for_each(|(dx, dy)| *dx = dy * share);
+                        }
                     }
-                }
-            });
+                },
+            );
         });
 }

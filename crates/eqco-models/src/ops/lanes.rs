@@ -3,16 +3,18 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use pulp::Arch;
+use pulp::{Arch, WithSimd};
 use rayon::prelude::*;
 
 /// Elements that one task handles in a memory-bound pass: large enough to hide scheduling, small enough for the cache.
 pub(crate) const CHUNK: usize = 16 * 1024;
 
 /// Runs `kernel` compiled for the widest vector unit of this CPU (AVX-512, AVX2 with FMA, NEON, or the baseline).
+///
+/// The closure must be `#[inline(always)]`, and so must be what it calls: code that is not inlined here stays at the
+/// baseline, silently.
 #[inline(always)]
 pub(crate) fn vectorized<R>(kernel: impl FnOnce() -> R) -> R {
-    static ARCH: OnceLock<Arch> = OnceLock::new();
     struct Kernel<F>(F);
     impl<R, F: FnOnce() -> R> pulp::NullaryFnOnce for Kernel<F> {
         type Output = R;
@@ -21,7 +23,14 @@ pub(crate) fn vectorized<R>(kernel: impl FnOnce() -> R) -> R {
             (self.0)()
         }
     }
-    ARCH.get_or_init(Arch::new).dispatch(Kernel(kernel))
+    dispatch(Kernel(kernel))
+}
+
+/// Runs an operation written on `pulp`'s vectors, for the widest vector unit of this CPU.
+#[inline(always)]
+pub(crate) fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
+    static ARCH: OnceLock<Arch> = OnceLock::new();
+    ARCH.get_or_init(Arch::new).dispatch(op)
 }
 
 /// Applies `kernel` to equal chunks of two slices of one length, in parallel.

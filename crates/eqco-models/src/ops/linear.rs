@@ -33,6 +33,13 @@ pub fn linear(
             weight.name()
         );
     }
+    if let Some(bias) = bias.filter(|bias| bias.value().dims() != [outputs]) {
+        bail!(
+            "{}: expected shape [{outputs}], found {:?}",
+            bias.name(),
+            bias.value().dims()
+        );
+    }
     let sizes = Sizes {
         rows,
         inputs,

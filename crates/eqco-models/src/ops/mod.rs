@@ -15,3 +15,4 @@ pub(crate) mod matmul;
 pub mod max_pool;
 pub mod normalize;
 pub mod relu;
+pub(crate) mod scratch;

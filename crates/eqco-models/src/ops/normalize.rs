@@ -43,13 +43,18 @@ pub fn l2_normalize(tape: &mut Tape, input: &Activation) -> Result<Activation> {
     Ok(output)
 }
 
-/// In place: dx = (dy − y·(y·dy)) / ‖x‖.
+/// In place: dx = (dy − y·(y·dy)) / ‖x‖, or dy / ε where the norm is below ε and thus a constant, as in PyTorch.
 fn backward(dim: usize, x: &[f32], y: &[f32], dy: &mut [f32]) {
     dy.par_chunks_mut(dim)
         .zip(x.par_chunks(dim).zip(y.par_chunks(dim)))
         .for_each(|(dy, (x, y))| {
-            let along: f32 = y.iter().zip(dy.iter()).map(|(y, dy)| y * dy).sum();
-            let scale = 1.0 / norm(x);
+            let norm = norm(x);
+            let along: f32 = if norm > SMALLEST_NORM {
+                y.iter().zip(dy.iter()).map(|(y, dy)| y * dy).sum()
+            } else {
+                0.0
+            };
+            let scale = 1.0 / norm;
             dy.iter_mut()
                 .zip(y)
                 .for_each(|(dy, y)| *dy = (*dy - y * along) * scale);
@@ -57,9 +62,11 @@ fn backward(dim: usize, x: &[f32], y: &[f32], dy: &mut [f32]) {
 }
 
 fn norm(row: &[f32]) -> f32 {
-    row.iter()
-        .map(|v| v * v)
-        .sum::<f32>()
-        .sqrt()
-        .max(SMALLEST_NORM)
+    let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt();
+    // Not `max`, which would hide a NaN.
+    if norm < SMALLEST_NORM {
+        SMALLEST_NORM
+    } else {
+        norm
+    }
 }

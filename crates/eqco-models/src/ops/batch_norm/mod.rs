@@ -227,7 +227,10 @@ fn group_count(tape: &Tape, input: &Activation) -> Result<usize> {
     let batch = input.dims()[0];
     match tape.batch_norm_group() {
         None => Ok(1),
-        Some(samples) if samples > 0 && batch.is_multiple_of(samples) => Ok(batch / samples),
+        // An empty batch is one group without values, which is refused as such.
+        Some(samples) if samples > 0 && batch.is_multiple_of(samples) => {
+            Ok((batch / samples).max(1))
+        }
         Some(samples) => {
             bail!("batch-norm groups of {samples} images do not divide a batch of {batch}")
         }

@@ -71,9 +71,14 @@ impl Statistics {
     /// Statistics of `x` `[rows, channels]`.
     pub fn of(x: &[f32], channels: usize, epsilon: f64) -> Self {
         let first_row = widen(&x[..channels]);
-        let (sum, squares) = column_sums(x, channels, |x, sums, offset| {
-            sums_of_differences(x, &first_row, sums, offset);
-        });
+        let (sum, squares) = column_sums(
+            x,
+            channels,
+            #[inline(always)]
+            |x, sums, offset| {
+                sums_of_differences(x, &first_row, sums, offset);
+            },
+        );
         let count = x.len() / channels;
         let rows = count as f64;
         let mean = (0..channels)
@@ -174,17 +179,29 @@ pub fn normalize(affine: &Affine, x: &[f32], residual: Option<&[f32]>, relu: boo
             .par_chunks_mut(task)
             .zip(x.par_chunks(task))
             .for_each(|(y, x)| {
-                vectorized(|| normalize_rows(affine, x, floor, y));
+                vectorized(
+                    #[inline(always)]
+                    || normalize_rows(affine, x, floor, y),
+                );
             }),
         Some(residual) => {
             y.par_chunks_mut(task)
                 .zip(x.par_chunks(task))
                 .zip(residual.par_chunks(task))
                 .for_each(|((y, x), r)| {
-                    vectorized(|| normalize_rows_with_residual(affine, x, r, floor, y));
+                    vectorized(
+                        #[inline(always)]
+                        || normalize_rows_with_residual(affine, x, r, floor, y),
+                    );
                 });
         }
     }
+}
+
+/// The larger of value and floor. Unlike `f32::max` it lets a NaN through, so that a diverged run shows.
+#[inline(always)]
+fn clip(value: f32, floor: f32) -> f32 {
+    if value < floor { floor } else { value }
 }
 
 #[inline(always)]
@@ -192,7 +209,7 @@ fn normalize_rows(affine: &Affine, x: &[f32], floor: f32, y: &mut [f32]) {
     let wide = affine.scale.len();
     for (y, x) in y.chunks_mut(wide).zip(x.chunks(wide)) {
         for (((y, x), scale), shift) in y.iter_mut().zip(x).zip(&affine.scale).zip(&affine.shift) {
-            *y = (x * scale + shift).max(floor);
+            *y = clip(x * scale + shift, floor);
         }
     }
 }
@@ -215,7 +232,7 @@ fn normalize_rows_with_residual(
         let (x, residual) = (&x[..n], &residual[..n]);
         let (scale, shift) = (&affine.scale[..n], &affine.shift[..n]);
         for c in 0..n {
-            y[c] = (x[c] * scale[c] + shift[c] + residual[c]).max(floor);
+            y[c] = clip(x[c] * scale[c] + shift[c] + residual[c], floor);
         }
     }
 }
@@ -236,21 +253,58 @@ pub fn backward(
     let channels = weight.len();
     let mean = widen(&statistics.mean);
     let (bias, products) = match *mask {
-        Mask::None => column_sums_of_pair(x, dy, x, channels, |x, dy, _, sums, o| {
-            gradient_sums(x, dy, &mean, sums, o, |_, g, _| g)
-        }),
-        Mask::FromInput(affine) => column_sums_of_pair(x, dy, x, channels, |x, dy, _, sums, o| {
-            gradient_sums(x, dy, &mean, sums, o, |x, g, c| {
-                if x * affine.scale[c] + affine.shift[c] > 0.0 {
-                    g
-                } else {
-                    0.0
-                }
-            });
-        }),
-        Mask::FromOutput(y) => column_sums_of_pair(x, dy, y, channels, |x, dy, y, sums, o| {
-            gradient_sums_by_output(x, dy, y, &mean, sums, o);
-        }),
+        Mask::None => column_sums_of_pair(
+            x,
+            dy,
+            x,
+            channels,
+            #[inline(always)]
+            |x, dy, _, sums, o| {
+                gradient_sums(
+                    x,
+                    dy,
+                    &mean,
+                    sums,
+                    o,
+                    #[inline(always)]
+                    |_, g, _| g,
+                )
+            },
+        ),
+        Mask::FromInput(affine) => column_sums_of_pair(
+            x,
+            dy,
+            x,
+            channels,
+            #[inline(always)]
+            |x, dy, _, sums, o| {
+                gradient_sums(
+                    x,
+                    dy,
+                    &mean,
+                    sums,
+                    o,
+                    #[inline(always)]
+                    |x, g, c| {
+                        if x * affine.scale[c] + affine.shift[c] > 0.0 {
+                            g
+                        } else {
+                            0.0
+                        }
+                    },
+                );
+            },
+        ),
+        Mask::FromOutput(y) => column_sums_of_pair(
+            x,
+            dy,
+            y,
+            channels,
+            #[inline(always)]
+            |x, dy, y, sums, o| {
+                gradient_sums_by_output(x, dy, y, &mean, sums, o);
+            },
+        ),
     };
     let weight_gradient: Vec<f64> = products
         .iter()
@@ -308,17 +362,32 @@ impl InputGradient {
 
     fn apply(&self, x: &[f32], mask: &Mask<'_>, dy: &mut [f32], masked: Option<&mut [f32]>) {
         match *mask {
-            Mask::None => self.apply_masked(x, x, |_, _, _| true, dy, masked),
+            Mask::None => self.apply_masked(
+                x,
+                x,
+                #[inline(always)]
+                |_, _, _| true,
+                dy,
+                masked,
+            ),
             Mask::FromInput(affine) => {
                 self.apply_masked(
                     x,
                     x,
+                    #[inline(always)]
                     |x, _, c| x * affine.scale[c] + affine.shift[c] > 0.0,
                     dy,
                     masked,
                 );
             }
-            Mask::FromOutput(y) => self.apply_masked(x, y, |_, y, _| y > 0.0, dy, masked),
+            Mask::FromOutput(y) => self.apply_masked(
+                x,
+                y,
+                #[inline(always)]
+                |_, y, _| y > 0.0,
+                dy,
+                masked,
+            ),
         }
     }
 
@@ -336,12 +405,20 @@ impl InputGradient {
             .zip(x.par_chunks(task))
             .zip(y.par_chunks(task));
         match masked {
-            None => tasks.for_each(|((dy, x), y)| vectorized(|| self.rows(x, y, &positive, dy))),
+            None => tasks.for_each(|((dy, x), y)| {
+                vectorized(
+                    #[inline(always)]
+                    || self.rows(x, y, &positive, dy),
+                )
+            }),
             Some(masked) => {
                 tasks
                     .zip(masked.par_chunks_mut(task))
                     .for_each(|(((dy, x), y), masked)| {
-                        vectorized(|| self.rows_with_masked(x, y, &positive, dy, masked));
+                        vectorized(
+                            #[inline(always)]
+                            || self.rows_with_masked(x, y, &positive, dy, masked),
+                        );
                     })
             }
         }
@@ -471,9 +548,14 @@ fn column_sums(
     channels: usize,
     kernel: impl Fn(&[f32], &mut BlockSums, usize) + Sync,
 ) -> (Vec<f64>, Vec<f64>) {
-    column_sums_of_pair(x, x, x, channels, |x, _, _, sums, offset| {
-        kernel(x, sums, offset)
-    })
+    column_sums_of_pair(
+        x,
+        x,
+        x,
+        channels,
+        #[inline(always)]
+        |x, _, _, sums, offset| kernel(x, sums, offset),
+    )
 }
 
 /// Runs `kernel` on every task and block of columns, and folds the two sums to channels. The kernel sees whole wide rows
@@ -493,7 +575,12 @@ fn column_sums_of_pair(
         .zip(dy[..whole].par_chunks(task))
         .zip(y[..whole].par_chunks(task));
     let mut partials: Vec<Vec<BlockSums>> = tasks
-        .map(|((x, dy), y)| vectorized(|| sum_blocks(x, dy, y, wide, &kernel)))
+        .map(|((x, dy), y)| {
+            vectorized(
+                #[inline(always)]
+                || sum_blocks(x, dy, y, wide, &kernel),
+            )
+        })
         .collect();
     let rest = x.len() - whole;
     if rest > 0 {
@@ -527,11 +614,14 @@ fn sum_blocks(
     kernel: &impl Fn(&[f32], &[f32], &[f32], &mut BlockSums, usize),
 ) -> Vec<BlockSums> {
     (0..wide / BLOCK)
-        .map(|index| {
-            let mut sums = [[0.0; BLOCK]; 2];
-            kernel(x, dy, y, &mut sums, index * BLOCK);
-            sums
-        })
+        .map(
+            #[inline(always)]
+            |index| {
+                let mut sums = [[0.0; BLOCK]; 2];
+                kernel(x, dy, y, &mut sums, index * BLOCK);
+                sums
+            },
+        )
         .collect()
 }
 

@@ -56,11 +56,11 @@ impl Geometry {
         self.out_height() * self.out_width() * self.out_channels
     }
 
-    fn check(&self) -> Result<()> {
+    fn check(&self, name: &str) -> Result<()> {
         let fits = |side: usize| side + 2 * self.padding >= self.kernel;
         if self.stride == 0 || self.kernel == 0 || !fits(self.height) || !fits(self.width) {
             bail!(
-                "convolution: a {k}x{k} kernel with stride {} and padding {} does not fit a {}x{} input",
+                "convolution {name}: a {k}x{k} kernel with stride {} and padding {} does not fit a {}x{} input",
                 self.stride,
                 self.padding,
                 self.height,
@@ -87,7 +87,8 @@ pub fn conv2d(
         (input.dims(), weight.value().dims())
     else {
         bail!(
-            "convolution: expected input [N,H,W,C] and weight [O,k,k,C], found {:?} and {:?}",
+            "convolution {}: expected input [N,H,W,C] and weight [O,k,k,C], found {:?} and {:?}",
+            weight.name(),
             input.dims(),
             weight.value().dims()
         )
@@ -108,7 +109,7 @@ pub fn conv2d(
         stride,
         padding,
     };
-    geometry.check()?;
+    geometry.check(weight.name())?;
     let mut output = tape.allocate((
         batch,
         geometry.out_height(),

@@ -2,62 +2,26 @@
 //!
 //! A task gathers the patches of a band of output rows (im2col) into scratch memory of about the size of the L2 cache
 //! and multiplies them with the weights. Small maps put several images into one band. A 1x1 convolution with stride 1
-//! needs no gathering. The input gradient of a stride-1 convolution is itself a convolution, of the output gradient with
-//! the weights turned by 180°, so it runs through the forward kernel; other strides scatter patch gradients (col2im).
+//! needs no gathering. Input gradients of other strides than 1 scatter patch gradients (col2im).
 
-use std::cell::RefCell;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::Geometry;
-use crate::ops::lanes::{split, vectorized};
+use super::super::Geometry;
+use crate::ops::lanes::{CHUNK, split, vectorized};
 use crate::ops::matmul::{View, matmul};
+use crate::ops::scratch::with_scratch;
 
 /// Scratch that a band of patches should fill: about half of an L2 cache.
 const BAND_BYTES: usize = 1 << 20;
 /// Bounds of the rows of a band: fewer waste the packing of the weights, more leave the cache for nothing.
 const BAND_ROWS: Range<usize> = 384..2048;
 
-thread_local! {
-    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Calls `f` with `len` elements of this thread's scratch memory; contents unspecified.
-fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
-    // Taken out while in use: should `f` wait inside the thread pool, another task on this thread gets its own.
-    let mut scratch = SCRATCH.take();
-    if scratch.len() < len {
-        scratch.resize(len, 0.0);
-    }
-    let result = f(&mut scratch[..len]);
-    SCRATCH.set(scratch);
-    result
-}
-
-/// `y = conv(x, w)`.
-pub fn forward(geometry: &Geometry, x: &[f32], w: &[f32], y: &mut [f32]) {
-    convolve(geometry, x, w, y, false);
-}
-
-/// `dx (+)= ` gradient with respect to the input, from `dy` and the weights.
+/// `dx (+)= ` gradient with respect to the input, by scattering patch gradients (or, for 1x1, one product).
 pub fn backward_data(geometry: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32], accumulate: bool) {
     if geometry.is_pointwise() {
         return pointwise_backward_data(geometry, dy, w, dx, accumulate);
-    }
-    if geometry.stride == 1 && geometry.padding < geometry.kernel {
-        let turned = turn_weights(geometry, w);
-        let transposed = Geometry {
-            batch: geometry.batch,
-            height: geometry.out_height(),
-            width: geometry.out_width(),
-            in_channels: geometry.out_channels,
-            out_channels: geometry.in_channels,
-            kernel: geometry.kernel,
-            stride: 1,
-            padding: geometry.kernel - 1 - geometry.padding,
-        };
-        return convolve(&transposed, dy, &turned, dx, accumulate);
     }
     dx.par_chunks_mut(geometry.in_image())
         .zip(dy.par_chunks(geometry.out_image()))
@@ -79,20 +43,23 @@ pub fn backward_weight(
         .map(|share| weight_gradient_of(geometry, x, dy, share))
         .collect();
     let first = partials.remove(0);
-    dw.par_chunks_mut(crate::ops::lanes::CHUNK)
+    dw.par_chunks_mut(CHUNK)
         .enumerate()
         .for_each(|(chunk, dw)| {
-            let start = chunk * crate::ops::lanes::CHUNK;
-            vectorized(|| {
-                if accumulate {
-                    add(dw, &first[start..]);
-                } else {
-                    dw.copy_from_slice(&first[start..start + dw.len()]);
-                }
-                partials
-                    .iter()
-                    .for_each(|partial| add(dw, &partial[start..]));
-            });
+            let start = chunk * CHUNK;
+            vectorized(
+                #[inline(always)]
+                || {
+                    if accumulate {
+                        add(dw, &first[start..]);
+                    } else {
+                        dw.copy_from_slice(&first[start..start + dw.len()]);
+                    }
+                    partials
+                        .iter()
+                        .for_each(|partial| add(dw, &partial[start..]));
+                },
+            );
         });
 }
 
@@ -101,7 +68,8 @@ fn add(target: &mut [f32], source: &[f32]) {
     target.iter_mut().zip(source).for_each(|(t, s)| *t += s);
 }
 
-fn convolve(geometry: &Geometry, x: &[f32], w: &[f32], y: &mut [f32], accumulate: bool) {
+/// `y (+)= conv(x, w)`.
+pub fn forward(geometry: &Geometry, x: &[f32], w: &[f32], y: &mut [f32], accumulate: bool) {
     let (width, channels) = (geometry.out_width(), geometry.out_channels);
     let lines = band_lines(geometry);
     let weights = View::row_major(w, channels, geometry.patch()).transposed();
@@ -225,7 +193,10 @@ fn scatter_image(geometry: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32], acc
         with_scratch(rows * patch, |patches| {
             let dy = View::row_major(&dy[first * width * channels..], rows, channels);
             matmul(patches, false, dy, weights);
-            vectorized(|| scatter(geometry, patches, band, dx));
+            vectorized(
+                #[inline(always)]
+                || scatter(geometry, patches, band, dx),
+            );
         });
     }
 }
@@ -272,26 +243,4 @@ fn pointwise_backward_data(
                 weights,
             );
         });
-}
-
-/// `[O,k,k,I]` to `[I,k,k,O]` with both kernel directions reversed.
-fn turn_weights(geometry: &Geometry, w: &[f32]) -> Vec<f32> {
-    let (inputs, outputs, taps) = (
-        geometry.in_channels,
-        geometry.out_channels,
-        geometry.kernel * geometry.kernel,
-    );
-    let mut turned = vec![0.0; w.len()];
-    turned
-        .par_chunks_mut(taps * outputs)
-        .enumerate()
-        .for_each(|(input, block)| {
-            for (tap, row) in block.chunks_exact_mut(outputs).enumerate() {
-                let source = (taps - 1 - tap) * inputs + input;
-                for (output, value) in row.iter_mut().enumerate() {
-                    *value = w[output * taps * inputs + source];
-                }
-            }
-        });
-    turned
 }

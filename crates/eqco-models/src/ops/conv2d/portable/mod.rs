@@ -1,0 +1,79 @@
+//! The portable kernels: which one runs is decided here, by the shape alone.
+
+mod direct;
+mod patches;
+
+use rayon::prelude::*;
+
+use super::Geometry;
+
+/// `y = conv(x, w)`.
+pub fn forward(geometry: &Geometry, x: &[f32], w: &[f32], y: &mut [f32]) {
+    convolve(geometry, x, w, y, false);
+}
+
+/// `dx (+)= ` gradient with respect to the input, from `dy` and the weights.
+///
+/// With stride 1 it is itself a convolution, of `dy` with the weights turned by 180°, and runs through the forward
+/// kernels; other strides scatter.
+pub fn backward_data(geometry: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32], accumulate: bool) {
+    if geometry.is_pointwise() || geometry.stride > 1 || geometry.padding >= geometry.kernel {
+        return patches::backward_data(geometry, dy, w, dx, accumulate);
+    }
+    let transposed = Geometry {
+        batch: geometry.batch,
+        height: geometry.out_height(),
+        width: geometry.out_width(),
+        in_channels: geometry.out_channels,
+        out_channels: geometry.in_channels,
+        kernel: geometry.kernel,
+        stride: 1,
+        padding: geometry.kernel - 1 - geometry.padding,
+    };
+    convolve(&transposed, dy, &turn_weights(geometry, w), dx, accumulate);
+}
+
+/// `dw (+)= ` gradient with respect to the weights.
+pub fn backward_weight(
+    geometry: &Geometry,
+    x: &[f32],
+    dy: &[f32],
+    dw: &mut [f32],
+    accumulate: bool,
+) {
+    if direct::suits(geometry) && direct::suits_weight_gradient(geometry) {
+        direct::backward_weight(geometry, x, dy, dw, accumulate);
+    } else {
+        patches::backward_weight(geometry, x, dy, dw, accumulate);
+    }
+}
+
+fn convolve(geometry: &Geometry, x: &[f32], w: &[f32], y: &mut [f32], accumulate: bool) {
+    if direct::suits(geometry) {
+        direct::forward(geometry, x, w, y, accumulate);
+    } else {
+        patches::forward(geometry, x, w, y, accumulate);
+    }
+}
+
+/// `[O,k,k,I]` to `[I,k,k,O]` with both kernel directions reversed.
+fn turn_weights(geometry: &Geometry, w: &[f32]) -> Vec<f32> {
+    let (inputs, outputs, taps) = (
+        geometry.in_channels,
+        geometry.out_channels,
+        geometry.kernel * geometry.kernel,
+    );
+    let mut turned = vec![0.0; w.len()];
+    turned
+        .par_chunks_mut(taps * outputs)
+        .enumerate()
+        .for_each(|(input, block)| {
+            for (tap, row) in block.chunks_exact_mut(outputs).enumerate() {
+                let source = (taps - 1 - tap) * inputs + input;
+                for (output, value) in row.iter_mut().enumerate() {
+                    *value = w[output * taps * inputs + source];
+                }
+            }
+        });
+    turned
+}
