@@ -18,18 +18,16 @@ pub fn measure(
     images: &EvalImages,
     progress: &mut Progress,
 ) -> Result<Comparison> {
-    let total = images.count();
+    let total = images.count() as f64;
     let mut represented = |encoder: &Encoder, name: &str| {
-        let mut show = |done| {
-            progress.update_task(&format!("representing images, {name} encoder"), done, total)
-        };
-        represent(encoder, &format!("{name} encoder"), images, &mut show)
-            .map(|found| found.features)
+        let name = format!("{name} encoder");
+        let mut show = |done| progress.update_task(&name, Some(done as f64 / total));
+        represent(encoder, &name, images, &mut show).map(|found| found.features)
     };
     let pretrained = represented(encoder, "pre-trained")?;
     let untrained = represented(&untrained_encoder(config)?, "untrained")?;
     let pixels = raw_pixels(images)?;
-    progress.update_task("kNN and linear probe", 0, total);
+    progress.update_task("kNN and linear probe", None);
     let comparison = compare(&pretrained, &untrained, &pixels, &config.evaluation)?;
     progress.clear();
     Ok(comparison)

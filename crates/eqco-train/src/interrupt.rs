@@ -1,11 +1,15 @@
 //! Ctrl-C as a request: the step in hand is finished first.
 
+use std::io::{self, Write};
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The shell's convention for a program that SIGINT ended: 128 + 2.
 pub const EXIT_STATUS: i32 = 130;
+
+const HEARD: &str =
+    "finishing the step in hand, then writing a checkpoint; Ctrl-C again stops at once";
 
 /// Whether the user, or the system, has asked the run to stop. Clones share one answer.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +30,8 @@ impl Interrupt {
             if heard.request() {
                 process::exit(EXIT_STATUS);
             }
+            // Not a log line: whoever pressed the keys must see that they have been heard.
+            let _ = writeln!(io::stderr(), "\n{HEARD}");
         })?;
         Ok(interrupt)
     }

@@ -1,4 +1,32 @@
 //! Self-supervised contrastive pre-training of image encoders.
+//!
+//! The program `eqco-train` is [`commands`]; everything below it can be used on its own. A run is a
+//! [`config::TrainConfig`], resolved from preset < file < flags; a [`step::Trainer`], which holds all state; and the
+//! batches of an [`eqco_data::loader::Loader`]. Nothing else influences the weights.
+//!
+//! ```
+//! use eqco_data::{Split, loader::Loader, open, recipe::Recipe};
+//! use eqco_train::config::{Resolved, read_assignment};
+//! use eqco_train::step::Trainer;
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let settings = ["encoder.width=4", "data.loader.batch_size=32", "loss.alpha=4096"];
+//! let settings = settings.into_iter().map(read_assignment).collect::<Result<_, _>>()?;
+//! let config = Resolved::new("demo", None, settings)?.config;
+//!
+//! let recipe = Recipe::new(config.data.recipe.clone())?;
+//! let dataset = open(&config.data.source, Split::Train)?;
+//! let loader = Loader::new(dataset, vec![recipe.clone(), recipe], config.data.loader.clone())?;
+//! let mut trainer = Trainer::new(&config, loader.batches_per_epoch())?;
+//! for batch in loader.epoch(0, 0).take(2) {
+//!     let report = trainer.step(&batch?)?;
+//!     assert!(report.statistics.loss > 0.0);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What a run leaves behind is described in [`run_folder`], the lines of its metrics in [`metrics`].
 
 pub mod cli;
 pub mod commands;
@@ -12,4 +40,5 @@ pub mod metrics;
 pub mod plan;
 pub mod progress;
 pub mod run_folder;
+pub mod run_path;
 pub mod step;

@@ -1,5 +1,6 @@
 //! `eqco-train`: pre-trains an image encoder. See `eqco-train --help`.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -10,15 +11,20 @@ fn main() -> ExitCode {
     match commands::run(Cli::parse()) {
         Ok(status) => status,
         Err(error) => {
-            eprintln!("error: {error}");
-            error
-                .chain()
-                .skip(1)
-                .for_each(|cause| eprintln!("  because: {cause}"));
-            if let Some(hint) = hint::of(&error) {
-                eprintln!("hint: {hint}");
-            }
+            report(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The error, what caused it and what to do. A stderr that is closed leaves the exit status to tell.
+fn report(error: &anyhow::Error) {
+    let mut stderr = io::stderr().lock();
+    let _ = writeln!(stderr, "error: {error}");
+    for cause in error.chain().skip(1) {
+        let _ = writeln!(stderr, "  because: {cause}");
+    }
+    if let Some(hint) = hint::of(error) {
+        let _ = writeln!(stderr, "hint: {hint}");
     }
 }

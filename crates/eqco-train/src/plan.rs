@@ -15,7 +15,8 @@ use eqco_eval::EvalImages;
 use crate::cli::PretrainArgs;
 use crate::config::{Resolved, TrainConfig};
 use crate::epoch::Position;
-use crate::run_folder::{RunFolder, default_path};
+use crate::run_folder::RunFolder;
+use crate::run_path::default_path;
 
 /// A run that could begin.
 pub struct Plan {
@@ -55,6 +56,7 @@ impl Plan {
         let train = training_images(config)?;
         let loader = two_view_loader(config, Arc::clone(&train), threads)?;
         let evaluation = match evaluation_images(config, train, threads) {
+            _ if !config.run.final_table => Err("run.final_table is false".to_owned()),
             Ok(images) => Ok(images),
             Err(error) if resolved.origins.contains_key("run.final_table") => return Err(error),
             Err(error) => Err(format!("{error:#}")),
@@ -102,10 +104,7 @@ impl Plan {
                 "preset",
                 format!("{}, seed {}", self.resolved.preset, config.seed),
             ),
-            (
-                "data",
-                format!("{}, {} images", dataset.name(), dataset.len()),
-            ),
+            ("data", dataset.name().to_owned()),
             (
                 "encoder",
                 format!(
@@ -127,7 +126,8 @@ impl Plan {
             (
                 "length",
                 format!(
-                    "{epochs} epochs of {steps_per_epoch} steps of {batch} images, {} steps",
+                    "{} images, {epochs} epochs of {steps_per_epoch} steps of {batch}: {} steps",
+                    dataset.len(),
                     self.position.total_steps(),
                 ),
             ),
@@ -203,7 +203,6 @@ fn evaluation_images(
     train: Arc<dyn Dataset>,
     threads: usize,
 ) -> Result<EvalImages> {
-    anyhow::ensure!(config.run.final_table, "run.final_table is false");
     let test = open(&config.data.source, Split::Test)?;
     let workers = loader_workers(config.data.loader.workers, threads);
     Ok(EvalImages::new(

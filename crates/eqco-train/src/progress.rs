@@ -70,9 +70,9 @@ impl Progress {
         self.show(|columns| bar_line(standing, columns));
     }
 
-    /// Shows where a task other than training stands: `done` of `total` pieces.
-    pub fn update_task(&mut self, name: &str, done: usize, total: usize) {
-        self.show(|columns| task_line(name, done, total, columns));
+    /// Shows a task other than training, with the share of it that is done, 0 to 1, where that is known.
+    pub fn update_task(&mut self, name: &str, done: Option<f64>) {
+        self.show(|columns| task_line(name, done, columns));
     }
 
     /// Draws the line for the terminal's width; nothing where there is no terminal.
@@ -177,10 +177,12 @@ fn bar_line(standing: &Standing, columns: usize) -> String {
 }
 
 /// The line of a task, at most `columns - 1` columns wide.
-fn task_line(name: &str, done: usize, total: usize, columns: usize) -> String {
-    let room = columns.saturating_sub(1);
-    let percent = 100 * done / total.max(1);
-    format!("{percent:>3}% {name}").chars().take(room).collect()
+fn task_line(name: &str, done: Option<f64>, columns: usize) -> String {
+    let percent = done.map_or(String::new(), |share| format!("{:>3.0}% ", 100.0 * share));
+    format!("{percent}{name}")
+        .chars()
+        .take(columns.saturating_sub(1))
+        .collect()
 }
 
 fn bar(done: u64, total: u64, columns: usize) -> String {
@@ -273,12 +275,12 @@ mod tests {
     #[test]
     fn the_line_of_a_task_keeps_its_width() {
         assert_eq!(
-            task_line("kNN and linear probe", 6_000, 12_000, 80),
-            " 50% kNN and linear probe"
+            task_line("reading images", Some(0.5), 80),
+            " 50% reading images"
         );
         assert_eq!(
-            task_line("kNN and linear probe", 0, 0, 20),
-            "  0% kNN and linear"
+            task_line("kNN and linear probe", None, 20),
+            "kNN and linear prob"
         );
     }
 

@@ -8,7 +8,7 @@ use eqco_data::{DataError, Split};
 
 use crate::machine::{Machine, free_disk_bytes, in_gibibytes};
 use crate::metrics::COMMIT;
-use crate::run_folder;
+use crate::run_path;
 
 pub(super) fn run() -> Result<ExitCode> {
     let machine = Machine::detect();
@@ -96,7 +96,7 @@ fn availability(name: &str) -> String {
 }
 
 fn disk() -> Result<Vec<String>> {
-    let base = run_folder::base(&env::current_dir()?);
+    let base = run_path::base(&env::current_dir()?);
     let free = free_disk_bytes(&base).map_or("unknown".to_owned(), in_gibibytes);
     Ok(vec![format!(
         "{}, {free} free",

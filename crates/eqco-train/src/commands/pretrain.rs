@@ -34,6 +34,8 @@ pub(super) fn run(arguments: &PretrainArgs) -> Result<ExitCode> {
     let mut run = Run::start(plan, trainer)?;
     let interrupt = Interrupt::listen().context("Ctrl-C cannot be listened to")?;
     run.train(&interrupt, &mut progress)?;
+    // Everything that took long is on the disk: from here on the first Ctrl-C ends the process.
+    interrupt.request();
     run.finish(&mut progress)
 }
 
@@ -169,7 +171,7 @@ impl Run {
             self.folder.write_summary(&table)?;
             self.folder.write_evaluation(&comparison)?;
             super::print(&format!(
-                "\n{}: {}\n\n{table}\n",
+                "\n{}: {}\n\n{table}\n\n",
                 self.plan.resolved.preset,
                 self.data_name()
             ))?;
@@ -205,8 +207,8 @@ impl Run {
         let folder = self.folder.path();
         format!(
             "run folder: {}\n\
-             next, the parts of the table with their protocols:  {} linear {}\n\
-             and the same run without the paper's margin:        {} --config {} --alpha infonce\n",
+             next, one part of the table with its protocol:  {} linear {}\n\
+             and the same run without the paper's margin:    {} --config {} --alpha infonce\n",
             folder.display(),
             program("eqco-eval"),
             quoted(folder),

@@ -15,11 +15,9 @@ use super::error::ConfigError;
 use super::presets::Preset;
 use super::{Resolved, TrainConfig, wording};
 
-/// Where a value came from.
+/// Where a value came from, if not from the preset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The preset with this name.
-    Preset(String),
     /// A line of a configuration file.
     File {
         /// The file as the user named it.
@@ -34,7 +32,6 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Preset(name) => write!(f, "preset {name}"),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Flag(flag) => f.write_str(flag),
         }
