@@ -81,7 +81,7 @@ pub struct ConfigArgs {
     /// First layers of the backbone: imagenet or cifar
     #[arg(long, value_name = "NAME", help_heading = SETTINGS)]
     pub stem: Option<String>,
-    /// Negatives per query (K); 0 for all there are in the batch
+    /// Negatives per query (K); for moco_v2 the length of its queue, for simclr 0
     #[arg(long, value_name = "COUNT", help_heading = SETTINGS)]
     pub negatives: Option<String>,
     /// Number of negatives to be equivalent to, or "infonce", or "decoupled" (DCL)

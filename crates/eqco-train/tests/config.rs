@@ -253,6 +253,11 @@ fn settings_that_do_not_fit_are_refused_with_a_way_out() {
             "schedule.warmup_epochs=0",
         ),
         (
+            "data.loader.drop_last=false",
+            "`data.loader.drop_last`: a last batch that is smaller may have too few negatives",
+            "leave it true",
+        ),
+        (
             "run.log_every_steps=0",
             "`run.log_every_steps`: expected at least 1, got 0",
             "from 1 on",

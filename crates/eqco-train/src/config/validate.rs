@@ -22,6 +22,7 @@ impl TrainConfig {
         self.check_build()?;
         self.check_intervals()?;
         self.check_views()?;
+        self.check_batches()?;
         self.check_parts()
     }
 
@@ -91,6 +92,18 @@ impl TrainConfig {
             );
         }
         Ok(())
+    }
+
+    fn check_batches(&self) -> Result<(), ConfigError> {
+        if self.data.loader.drop_last {
+            return Ok(());
+        }
+        let problem = "a last batch that is smaller may have too few negatives";
+        conflict(
+            "data.loader.drop_last",
+            problem,
+            "leave it true: every epoch leaves out other images",
+        )
     }
 
     /// Asks the parts themselves.
