@@ -1,0 +1,304 @@
+//! From two data sets to features: the one way in which every representation sees its images.
+
+use std::sync::Arc;
+
+use eqco_data::Dataset;
+use eqco_data::loader::{Loader, LoaderConfig};
+use eqco_data::recipe::{Recipe, RecipeConfig, RecipeName};
+
+use crate::{EvalError, FeaturePair, Features, Origin};
+
+/// Turns the pixels of a batch `[N, S, S, 3]` into its features, row-major `[N, dim]`.
+type Describe<'a> = dyn FnMut(&[u8]) -> Result<Vec<f32>, EvalError> + 'a;
+
+/// Labelled training and test images of one data set, seen at one size.
+///
+/// Every representation is made from the same bytes: each image is resized so that its shorter side
+/// has `image_size` pixels and cut to the square in its centre (the recipe `eval`), nothing is
+/// random, and the order is the data set's.
+#[derive(Clone)]
+pub struct EvalImages {
+    train: Arc<dyn Dataset>,
+    test: Arc<dyn Dataset>,
+    image_size: usize,
+    workers: usize,
+}
+
+impl EvalImages {
+    /// Images to be seen as `image_size` x `image_size` pixels, decoded on `workers` threads (0: one
+    /// for each processor core).
+    ///
+    /// # Errors
+    /// [`EvalError::Unlabelled`] if a part has no classes, [`EvalError::Mismatch`] or
+    /// [`EvalError::ClassNames`] if the parts have different ones. These come before any image is
+    /// read.
+    pub fn new(
+        train: Arc<dyn Dataset>,
+        test: Arc<dyn Dataset>,
+        image_size: usize,
+        workers: usize,
+    ) -> Result<Self, EvalError> {
+        for part in [&train, &test] {
+            if part.class_names().is_empty() {
+                return Err(EvalError::Unlabelled {
+                    origin: part.name().to_owned(),
+                });
+            }
+        }
+        let (a, b) = (train.class_names(), test.class_names());
+        if a.len() != b.len() {
+            let quantity = "number of classes";
+            return Err(EvalError::Mismatch {
+                quantity,
+                train: a.len(),
+                test: b.len(),
+            });
+        }
+        if let Some(label) = a.iter().zip(b).position(|(a, b)| a != b) {
+            let (train, test) = (a[label].clone(), b[label].clone());
+            return Err(EvalError::ClassNames { label, train, test });
+        }
+        Ok(Self {
+            train,
+            test,
+            image_size,
+            workers,
+        })
+    }
+
+    /// Side of the square that is seen, in pixels.
+    pub fn image_size(&self) -> usize {
+        self.image_size
+    }
+
+    /// Number of training and test images together.
+    pub fn count(&self) -> usize {
+        self.train.len() + self.test.len()
+    }
+
+    /// Class names in the order of the labels.
+    pub fn class_names(&self) -> &[String] {
+        self.train.class_names()
+    }
+
+    /// Passes every image once through `describe`. `progress` is told the number of images done, of
+    /// both parts together.
+    ///
+    /// # Errors
+    /// Those of reading the images and of `describe`.
+    pub(crate) fn features(
+        &self,
+        representation: &str,
+        dim: usize,
+        progress: &mut dyn FnMut(usize),
+        describe: &mut Describe<'_>,
+    ) -> Result<FeaturePair, EvalError> {
+        let mut part = |dataset: &Arc<dyn Dataset>, split: &str, done: usize| {
+            let origin = Origin::new(dataset.name(), split, representation);
+            self.part(
+                dataset,
+                origin,
+                dim,
+                &mut |count| progress(done + count),
+                describe,
+            )
+        };
+        FeaturePair::new(
+            part(&self.train, "train", 0)?,
+            part(&self.test, "test", self.train.len())?,
+        )
+    }
+
+    fn part(
+        &self,
+        dataset: &Arc<dyn Dataset>,
+        origin: Origin,
+        dim: usize,
+        progress: &mut dyn FnMut(usize),
+        describe: &mut Describe<'_>,
+    ) -> Result<Features, EvalError> {
+        let recipe = Recipe::new(RecipeConfig::new(RecipeName::Eval, self.image_size))?;
+        let config = LoaderConfig {
+            batch_size: batch_size(self.image_size),
+            workers: self.workers,
+            drop_last: false,
+            shuffle: false,
+            ..LoaderConfig::default()
+        };
+        let loader = Loader::new(Arc::clone(dataset), vec![recipe], config)?;
+        let (mut values, mut labels) = (Vec::with_capacity(dataset.len() * dim), Vec::new());
+        let mut seen = vec![false; dataset.len()];
+        let mut done = 0;
+        for batch in loader.epoch(0, 0) {
+            let batch = batch?;
+            let rows = describe(&batch.views[0])?;
+            for ((&index, &label), row) in batch
+                .indices
+                .iter()
+                .zip(&batch.labels)
+                .zip(rows.chunks_exact(dim))
+            {
+                // The loader puts another image in the place of an unreadable one. To count that one
+                // twice would be wrong, so the unreadable image is left out instead.
+                if !std::mem::replace(&mut seen[index as usize], true) {
+                    values.extend_from_slice(row);
+                    labels.push(label);
+                }
+            }
+            done += batch.len();
+            progress(done);
+        }
+        Features::new(origin, values, dim, labels, dataset.class_names().len())
+    }
+}
+
+/// Images per batch: 256, fewer where images are so large that an encoder's activations for them
+/// would need more than a few hundred megabytes.
+fn batch_size(image_size: usize) -> usize {
+    ((1 << 20) / (image_size * image_size).max(1)).clamp(8, 256)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use eqco_data::{DataError, Image};
+
+    use super::*;
+
+    /// Images in memory, labelled in turn; those listed as bad cannot be read.
+    pub(crate) struct MemoryImages {
+        images: Vec<Image>,
+        class_names: Vec<String>,
+        bad: Vec<usize>,
+    }
+
+    impl MemoryImages {
+        pub(crate) fn new(images: Vec<Image>, class_names: &[&str]) -> Self {
+            let class_names = class_names.iter().map(ToString::to_string).collect();
+            Self {
+                images,
+                class_names,
+                bad: Vec::new(),
+            }
+        }
+
+        pub(crate) fn pixels(&self, index: usize) -> &[u8] {
+            self.images[index].pixels()
+        }
+    }
+
+    impl Dataset for MemoryImages {
+        fn name(&self) -> &str {
+            "in memory"
+        }
+        fn len(&self) -> usize {
+            self.images.len()
+        }
+        fn class_names(&self) -> &[String] {
+            &self.class_names
+        }
+        fn label(&self, index: usize) -> Option<u32> {
+            let classes = self.class_names.len();
+            (classes > 0).then(|| (index % classes) as u32)
+        }
+        fn image(&self, index: usize) -> Result<Image, DataError> {
+            if self.bad.contains(&index) {
+                let (image, reason) = (self.describe(index), "made unreadable".to_owned());
+                return Err(DataError::Decode { image, reason });
+            }
+            Ok(self.images[index].clone())
+        }
+        fn describe(&self, index: usize) -> String {
+            format!("image {index}")
+        }
+    }
+
+    /// Coloured gradients, every image another one, with three classes.
+    pub(crate) fn gradients(count: usize, size: usize) -> MemoryImages {
+        let image = |index: usize| {
+            let pixel = |place: usize| ((place * (3 + index) + 40 * index) % 256) as u8;
+            Image::new(size, size, (0..size * size * 3).map(pixel).collect()).unwrap()
+        };
+        MemoryImages::new((0..count).map(image).collect(), &["a", "b", "c"])
+    }
+
+    pub(crate) fn images(train: usize, test: usize, size: usize) -> EvalImages {
+        let (train, test) = (gradients(train, size), gradients(test, size));
+        EvalImages::new(Arc::new(train), Arc::new(test), size, 2).unwrap()
+    }
+
+    fn first_pixel(images: &EvalImages) -> Result<FeaturePair, EvalError> {
+        let bytes = images.image_size() * images.image_size() * 3;
+        images.features("first pixel", 1, &mut |_| {}, &mut |pixels| {
+            Ok(pixels
+                .chunks_exact(bytes)
+                .map(|image| f32::from(image[0]))
+                .collect())
+        })
+    }
+
+    #[test]
+    fn order_labels_and_origin_are_kept_over_several_batches() {
+        let pair = first_pixel(&images(600, 7, 4)).unwrap();
+        let wanted: Vec<f32> = (0..600).map(|index| (40 * index % 256) as f32).collect();
+        assert_eq!(pair.train().values(), wanted);
+        assert_eq!(pair.train().labels()[598..], [1, 2]);
+        assert_eq!(pair.test().count(), 7);
+        let origin = pair.test().origin().to_string();
+        assert_eq!(origin, "first pixel of in memory (test)");
+    }
+
+    #[test]
+    fn an_unreadable_image_is_left_out_and_no_other_counted_twice() {
+        let mut train = gradients(600, 4);
+        train.bad = vec![5];
+        let images = EvalImages::new(Arc::new(train), Arc::new(gradients(7, 4)), 4, 1).unwrap();
+        let pair = first_pixel(&images).unwrap();
+        assert_eq!(pair.train().count(), 599);
+        let mut values = pair.train().values().to_vec();
+        values.sort_by(f32::total_cmp);
+        let mut wanted: Vec<f32> = (0..600)
+            .filter(|&index| index != 5)
+            .map(|index: usize| (40 * index % 256) as f32)
+            .collect();
+        wanted.sort_by(f32::total_cmp);
+        assert_eq!(values, wanted);
+    }
+
+    #[test]
+    fn parts_without_or_with_other_classes_are_refused_before_reading() {
+        let blank = || vec![Image::new(2, 2, vec![0; 12]).unwrap(); 3];
+        let set = |names: &[&str]| -> Arc<dyn Dataset> {
+            Arc::new(MemoryImages {
+                bad: vec![0, 1, 2],
+                ..MemoryImages::new(blank(), names)
+            })
+        };
+        let error = |a: &[&str], b: &[&str]| match EvalImages::new(set(a), set(b), 2, 1) {
+            Err(error) => error,
+            Ok(_) => panic!("{a:?} with {b:?} was accepted"),
+        };
+        assert!(matches!(error(&[], &[]), EvalError::Unlabelled { .. }));
+        assert!(matches!(error(&["a"], &[]), EvalError::Unlabelled { .. }));
+        assert!(matches!(
+            error(&["a", "b"], &["a"]),
+            EvalError::Mismatch {
+                train: 2,
+                test: 1,
+                ..
+            }
+        ));
+        let message = error(&["a", "b"], &["a", "c"]).to_string();
+        assert_eq!(
+            message,
+            "class 1 is `b` in the training part and `c` in the test part"
+        );
+    }
+
+    #[test]
+    fn batches_shrink_with_the_size_of_the_images() {
+        assert_eq!(
+            [1, 28, 64, 224, 4096].map(batch_size),
+            [256, 256, 256, 20, 8]
+        );
+    }
+}
