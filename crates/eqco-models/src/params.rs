@@ -140,26 +140,23 @@ impl ParameterSet {
             let Some(source) = tensors.get(&full_name) else {
                 bail!("tensor {full_name} is missing")
             };
-            let source = match role {
-                Some(ParameterRole::ConvWeight) if source.rank() == 4 => {
-                    source.permute((0, 2, 3, 1))?
-                }
-                _ => source.clone(),
-            };
-            if source.shape() != target.shape() {
+            let expected = exchange_dims(role, target.dims());
+            if source.dims() != expected {
                 bail!(
-                    "tensor {full_name}: expected shape {:?}, found {:?}",
-                    target.shape(),
-                    source.shape()
+                    "tensor {full_name}: expected shape {expected:?}, found {:?}",
+                    source.dims()
                 );
             }
-            planned.push((
-                target,
-                source
-                    .to_dtype(target.dtype())?
-                    .to_device(target.device())?
-                    .contiguous()?,
-            ));
+            let source = match role {
+                Some(ParameterRole::ConvWeight) => source.permute((0, 2, 3, 1))?,
+                _ => source.clone(),
+            };
+            // A copy always: a source that shares the target's memory would wait for its own lock for ever.
+            let source = source
+                .to_dtype(target.dtype())?
+                .to_device(target.device())?
+                .force_contiguous()?;
+            planned.push((target, source));
         }
         planned
             .into_iter()
@@ -178,8 +175,18 @@ impl ParameterSet {
 
 fn to_exchange(role: ParameterRole, value: &Tensor) -> Result<Tensor> {
     match role {
-        ParameterRole::ConvWeight => value.permute((0, 3, 1, 2))?.contiguous(),
+        // Not `contiguous`, which shares memory where sides of length 1 make both layouts the same.
+        ParameterRole::ConvWeight => value.permute((0, 3, 1, 2))?.force_contiguous(),
         _ => value.copy(),
+    }
+}
+
+fn exchange_dims(role: Option<ParameterRole>, dims: &[usize]) -> Vec<usize> {
+    match (role, dims) {
+        (Some(ParameterRole::ConvWeight), &[out, height, width, input]) => {
+            vec![out, input, height, width]
+        }
+        _ => dims.to_vec(),
     }
 }
 
@@ -310,6 +317,12 @@ impl ParameterBuilder {
         values: Vec<f32>,
         shape: &[usize],
     ) -> Result<Parameter> {
+        if shape.contains(&0) {
+            bail!(
+                "{}: expected dimensions of at least 1, found {shape:?}",
+                self.full_name(name)
+            );
+        }
         let value = Var::from_tensor(&Tensor::from_vec(values, shape, &self.device)?)?;
         let parameter = Parameter {
             index: self.set.parameters.len(),
@@ -412,6 +425,25 @@ mod tests {
                 .flatten_all()?
                 .to_vec1::<f32>()?
         );
+        Ok(())
+    }
+
+    #[test]
+    fn named_tensors_are_copies_also_where_both_layouts_agree() -> Result<()> {
+        let mut builder = ParameterBuilder::new(1, &Device::Cpu);
+        let weight = builder.conv_weight("pointwise", 4, 3, 1)?;
+        let set = builder.finish();
+        let read = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
+        let before = read(weight.value())?;
+        let named: HashMap<_, _> = set.to_named()?.into_iter().collect();
+        weight.var().set(&weight.value().zeros_like()?)?;
+        assert_eq!(read(&named["pointwise"])?, before);
+        set.load_named("", &named)?;
+        assert_eq!(read(weight.value())?, before);
+        // A set's own memory as the source: nothing changes and nothing hangs.
+        let own = weight.value().permute((0, 3, 1, 2))?;
+        set.load_named("", &HashMap::from([("pointwise".to_string(), own)]))?;
+        assert_eq!(read(weight.value())?, before);
         Ok(())
     }
 
