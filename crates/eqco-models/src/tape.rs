@@ -9,6 +9,7 @@
 //! live until the end (see ARCHITECTURE.md for the measurement).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{Result, Shape, Tensor, bail};
 
@@ -32,7 +33,7 @@ pub enum Mode {
 #[derive(Clone, Debug)]
 pub struct Activation {
     tensor: Tensor,
-    node: Option<usize>,
+    node: Option<Node>,
     _buffer: Option<Arc<Buffer>>,
 }
 
@@ -40,8 +41,14 @@ impl Activation {
     /// Wraps a tensor that needs no gradient, such as the normalised images.
     ///
     /// # Errors
-    /// When the tensor is not contiguous f32.
+    /// When the tensor is not contiguous f32, or has a side of length 0 other than the batch.
     pub fn constant(tensor: &Tensor) -> Result<Self> {
+        if tensor.dims().iter().skip(1).any(|side| *side == 0) {
+            bail!(
+                "expected pixels and channels, found an empty tensor {:?}",
+                tensor.dims()
+            );
+        }
         if !tensor.is_contiguous() || tensor.dtype() != candle_core::DType::F32 {
             bail!(
                 "expected a contiguous f32 tensor, found {:?} with strides {:?}",
@@ -83,10 +90,17 @@ impl Activation {
     }
 }
 
+/// A value on the tape of one pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Node {
+    pass: u64,
+    index: usize,
+}
+
 /// A place for the gradient of one activation.
 #[derive(Clone, Debug)]
 pub(crate) struct Slot {
-    node: usize,
+    node: Node,
     shape: Shape,
 }
 
@@ -132,12 +146,14 @@ impl Gradients {
 type Backward = Box<dyn FnOnce(Activation, &mut BackwardPass<'_>) -> Result<()> + Send + Sync>;
 
 struct Record {
-    output: usize,
+    output: Node,
     backward: Backward,
 }
 
 /// The state of one forward pass.
 pub struct Tape {
+    /// Unique in this process, so that values of two passes are not taken for each other.
+    id: u64,
     mode: Mode,
     pool: Arc<BufferPool>,
     batch_norm_group: Option<usize>,
@@ -157,7 +173,9 @@ impl std::fmt::Debug for Tape {
 impl Tape {
     /// A fresh pass that takes its memory from `pool`.
     pub fn new(mode: Mode, pool: &Arc<BufferPool>) -> Self {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             mode,
             pool: Arc::clone(pool),
             batch_norm_group: None,
@@ -185,7 +203,7 @@ impl Tape {
     /// Wraps an input whose gradient is wanted, for instance to differentiate a block on its own.
     ///
     /// # Errors
-    /// When the tensor is not contiguous f32.
+    /// Those of [`Activation::constant`].
     pub fn input(&mut self, tensor: &Tensor) -> Result<Activation> {
         let mut activation = Activation::constant(tensor)?;
         activation.node = Some(self.new_node());
@@ -217,7 +235,8 @@ impl Tape {
     /// Returns the gradients of the inputs given to [`Tape::input`], in that order, where anything depends on them.
     ///
     /// # Errors
-    /// When the tape did not record `output`, or the shapes differ.
+    /// When this tape did not record `output` or has been emptied since, when the shapes differ, or when the pass used a
+    /// tracked activation of another pass.
     pub fn backward(
         &mut self,
         output: &Activation,
@@ -225,9 +244,7 @@ impl Tape {
         parameters: &mut Gradients,
         inputs: &[&Activation],
     ) -> Result<Vec<Option<Tensor>>> {
-        let Some(node) = output.node else {
-            bail!("backward needs an output of a pass in training mode")
-        };
+        let node = self.recorded(output)?;
         if output.dims() != gradient.dims() {
             bail!(
                 "gradient: expected shape {:?}, found {:?}",
@@ -238,14 +255,15 @@ impl Tape {
         let seed = allocate(&self.pool, output.tensor.shape().clone())?;
         access::copy_into(&seed.tensor, &gradient.contiguous()?)?;
         let mut slots = vec![None; self.node_count];
-        slots[node] = Some(seed);
+        slots[node.index] = Some(seed);
         let mut pass = BackwardPass {
+            id: self.id,
             pool: Arc::clone(&self.pool),
             slots,
             parameters,
         };
         while let Some(record) = self.records.pop() {
-            if let Some(gradient) = pass.slots[record.output].take() {
+            if let Some(gradient) = pass.slots[record.output.index].take() {
                 (record.backward)(gradient, &mut pass)?;
             }
         }
@@ -254,16 +272,37 @@ impl Tape {
             .map(|input| {
                 input
                     .node
-                    .and_then(|node| pass.slots[node].take())
+                    .filter(|node| node.pass == self.id)
+                    .and_then(|node| pass.slots[node.index].take())
                     .map(|g| g.to_tensor())
                     .transpose()
             })
             .collect()
     }
 
-    fn new_node(&mut self) -> usize {
+    fn recorded(&self, output: &Activation) -> Result<Node> {
+        if self.mode != Mode::Training {
+            bail!(
+                "backward needs a pass in training mode, this one is in mode {:?}",
+                self.mode
+            );
+        }
+        match output.node {
+            Some(node) if self.records.iter().any(|record| record.output == node) => Ok(node),
+            _ => bail!(
+                "backward needs an output that this pass has recorded; a backward pass empties the tape, \
+                 and constants are not recorded"
+            ),
+        }
+    }
+
+    fn new_node(&mut self) -> Node {
+        let index = self.node_count;
         self.node_count += 1;
-        self.node_count - 1
+        Node {
+            pass: self.id,
+            index,
+        }
     }
 }
 
@@ -278,6 +317,7 @@ fn allocate(pool: &Arc<BufferPool>, shape: Shape) -> Result<Activation> {
 
 /// What a backward closure may do: get room for gradients and hand them on.
 pub(crate) struct BackwardPass<'a> {
+    id: u64,
     pool: Arc<BufferPool>,
     slots: Vec<Option<Activation>>,
     parameters: &'a mut Gradients,
@@ -291,24 +331,35 @@ impl BackwardPass<'_> {
 
     /// The gradient to write for `slot`, and whether another consumer has already written to it (then add).
     pub(crate) fn target(&mut self, slot: &Slot) -> Result<(Tensor, bool)> {
-        if let Some(existing) = &self.slots[slot.node] {
+        let index = self.index(slot)?;
+        if let Some(existing) = &self.slots[index] {
             return Ok((existing.tensor.clone(), true));
         }
         let fresh = allocate(&self.pool, slot.shape.clone())?;
         let tensor = fresh.tensor.clone();
-        self.slots[slot.node] = Some(fresh);
+        self.slots[index] = Some(fresh);
         Ok((tensor, false))
     }
 
     /// Hands over a finished gradient, adding it if another consumer was first.
     pub(crate) fn give(&mut self, slot: &Slot, gradient: Activation) -> Result<()> {
-        match &self.slots[slot.node] {
+        let index = self.index(slot)?;
+        match &self.slots[index] {
             Some(existing) => access::add_into(&existing.tensor, &gradient.tensor),
             None => {
-                self.slots[slot.node] = Some(gradient);
+                self.slots[index] = Some(gradient);
                 Ok(())
             }
         }
+    }
+
+    fn index(&self, slot: &Slot) -> Result<usize> {
+        if slot.node.pass != self.id {
+            bail!(
+                "a tracked activation of another pass was used in this one; take its value as a constant instead"
+            );
+        }
+        Ok(slot.node.index)
     }
 
     /// The gradient to write for `parameter`, and whether to add to it.
