@@ -69,6 +69,10 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let flat = self.flat.clone();
+        // The crate's own tests run on poisoned memory: whoever reads a buffer that is returned, or leaves one unwritten,
+        // gets a NaN.
+        #[cfg(test)]
+        tests::poison(&flat);
         self.pool
             .lock()
             .entry(flat.elem_count())
@@ -80,6 +84,16 @@ impl Drop for Buffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::access::write;
+    use crate::ops::normalize::l2_normalize;
+    use crate::params::{ParameterBuilder, ParameterSet};
+    use crate::projection_head::{HeadKind, ProjectionHead, ProjectionHeadConfig};
+    use crate::resnet::{Architecture, EncoderConfig, ResNet, Stem};
+    use crate::tape::{Gradients, Mode, Tape};
+
+    pub(super) fn poison(flat: &Tensor) {
+        write(flat, |values| values.fill(f32::NAN)).expect("buffers are f32 on the CPU");
+    }
 
     #[test]
     fn a_dropped_buffer_is_handed_out_again_and_a_held_one_is_not() -> Result<()> {
@@ -90,7 +104,102 @@ mod tests {
         assert_ne!(first_id, second.flat().id());
         drop(first);
         assert_ne!(pool.take(9)?.flat().id(), first_id);
-        assert_eq!(pool.take(8)?.flat().id(), first_id);
+        let again = pool.take(8)?;
+        assert_eq!(again.flat().id(), first_id);
+        let values = again.flat().to_vec1::<f32>()?;
+        assert!(
+            values.iter().all(|v| v.is_nan()),
+            "tests see poisoned memory"
+        );
+        Ok(())
+    }
+
+    struct Model {
+        backbone: ResNet,
+        head: ProjectionHead,
+        parameters: ParameterSet,
+    }
+
+    impl Model {
+        fn new(architecture: Architecture, stem: Stem, kind: HeadKind) -> Result<Self> {
+            let config = EncoderConfig {
+                architecture,
+                width: 4,
+                stem,
+                zero_init_residual: false,
+            };
+            let head = ProjectionHeadConfig {
+                kind,
+                hidden_dim: 0,
+                embedding_dim: 6,
+            };
+            let mut builder = ParameterBuilder::new(5, &Device::Cpu);
+            Ok(Self {
+                backbone: builder.scope("backbone", |b| ResNet::new(&config, b))?,
+                head: builder.scope("head", |b| {
+                    ProjectionHead::new(&head, config.representation_dim(), b)
+                })?,
+                parameters: builder.finish(),
+            })
+        }
+
+        /// The bits of the embeddings, the image gradient and all parameter gradients of one step.
+        fn step(&self, images: &Tensor, pool: &Arc<BufferPool>) -> Result<Vec<Vec<u32>>> {
+            let mut tape = Tape::new(Mode::Training, pool);
+            let images = tape.input(images)?;
+            let representation = self.backbone.forward(&mut tape, &images)?;
+            let embedding = self.head.forward(&mut tape, &representation)?;
+            let embedding = l2_normalize(&mut tape, &embedding)?;
+            let mut gradients = Gradients::new(&self.parameters)?;
+            let (rows, columns) = (embedding.dims()[0], embedding.dims()[1]);
+            let slopes = Tensor::arange(0f32, (rows * columns) as f32, &Device::Cpu)?.sin()?;
+            let slopes = slopes.reshape((rows, columns))?;
+            let reached = tape.backward(&embedding, &slopes, &mut gradients, &[&images])?;
+            let parameters = self.parameters.parameters().iter();
+            let tensors = reached
+                .into_iter()
+                .chain(parameters.map(|p| gradients.get(p).cloned()))
+                .map(|gradient| gradient.expect("everything is reached"));
+            std::iter::once(embedding.to_tensor()?)
+                .chain(tensors)
+                .map(|tensor| {
+                    let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+                    assert!(values.iter().all(|v| v.is_finite()), "poison in a result");
+                    Ok(values.into_iter().map(f32::to_bits).collect())
+                })
+                .collect()
+        }
+    }
+
+    fn count(pool: &Arc<BufferPool>) -> usize {
+        pool.lock().values().map(Vec::len).sum()
+    }
+
+    #[test]
+    fn a_second_step_needs_no_new_buffer_and_depends_on_no_old_content() -> Result<()> {
+        let images = Tensor::arange(0f32, (3 * 36 * 40 * 3) as f32, &Device::Cpu)?.cos()?;
+        let images = images.reshape((3, 36, 40, 3))?;
+        for (architecture, stem, kind) in [
+            (Architecture::Resnet18, Stem::Cifar, HeadKind::Mlp),
+            (
+                Architecture::Resnet50,
+                Stem::Imagenet,
+                HeadKind::BatchNormMlp,
+            ),
+        ] {
+            let model = Model::new(architecture, stem, kind)?;
+            let pool = BufferPool::new(&Device::Cpu);
+            let first = model.step(&images, &pool)?;
+            let allocated = count(&pool);
+            assert!(allocated > 0);
+            for _ in 0..2 {
+                // Fresh buffers of the first step held zeros, all of this one's hold NaN.
+                assert_eq!(first, model.step(&images, &pool)?, "{architecture:?}");
+                assert_eq!(allocated, count(&pool), "{architecture:?}");
+            }
+            pool.clear();
+            assert_eq!(count(&pool), 0);
+        }
         Ok(())
     }
 }
