@@ -20,6 +20,18 @@ pub struct EvalConfig {
     pub linear_probe: LinearProbeConfig,
 }
 
+impl EvalConfig {
+    /// Whether the settings suit `train_count` training images: worth asking before the features
+    /// are made.
+    ///
+    /// # Errors
+    /// [`EvalError::InvalidSetting`] naming the setting and its range.
+    pub fn check(&self, train_count: usize) -> Result<(), EvalError> {
+        self.knn.check(train_count)?;
+        self.linear_probe.check()
+    }
+}
+
 /// Both measurements of one representation, with their protocols.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
@@ -224,6 +236,27 @@ mod tests {
                     untrained           70.00            77.00\n\
                     raw pixels          83.50            84.00";
         assert_eq!(table.to_string(), text);
+    }
+
+    #[test]
+    fn settings_can_be_checked_before_there_are_features() {
+        let mut config = EvalConfig::default();
+        config.check(20).unwrap();
+        assert!(
+            config
+                .check(19)
+                .unwrap_err()
+                .to_string()
+                .starts_with("neighbours")
+        );
+        config.linear_probe.epochs = 0;
+        assert!(
+            config
+                .check(20)
+                .unwrap_err()
+                .to_string()
+                .starts_with("epochs")
+        );
     }
 
     #[test]

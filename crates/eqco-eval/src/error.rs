@@ -114,8 +114,8 @@ pub enum EvalError {
         /// Digest after the last batch, hexadecimal.
         after: String,
     },
-    /// The run folder holds no checkpoint.
-    #[error("{}: expected a checkpoint (*.safetensors) here or in `checkpoints`", path.display())]
+    /// The folder of a run holds no checkpoint.
+    #[error("{}: expected a checkpoint (*.safetensors) in `checkpoints`, found none", path.display())]
     NoCheckpoint {
         /// The folder that was searched.
         path: PathBuf,

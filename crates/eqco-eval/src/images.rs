@@ -71,6 +71,11 @@ impl EvalImages {
         self.image_size
     }
 
+    /// Number of training images.
+    pub fn train_count(&self) -> usize {
+        self.train.len()
+    }
+
     /// Number of training and test images together.
     pub fn count(&self) -> usize {
         self.train.len() + self.test.len()

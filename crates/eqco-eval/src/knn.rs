@@ -32,6 +32,32 @@ impl Default for KnnConfig {
     }
 }
 
+impl KnnConfig {
+    /// Whether the settings suit `train_count` training images: worth asking before the features
+    /// are made.
+    ///
+    /// # Errors
+    /// [`EvalError::InvalidSetting`] naming the setting and its range.
+    pub fn check(&self, train_count: usize) -> Result<(), EvalError> {
+        let &Self {
+            neighbours,
+            temperature,
+        } = self;
+        if neighbours == 0 || neighbours > train_count {
+            let expected = format!("1 to {train_count}, the number of training images");
+            return Err(EvalError::setting("neighbours", expected, neighbours));
+        }
+        if !(temperature.is_finite() && temperature > 0.0) {
+            return Err(EvalError::setting(
+                "temperature",
+                "a finite number above 0",
+                temperature,
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// Outcome of [`knn`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KnnResult {
@@ -60,7 +86,7 @@ pub struct KnnResult {
 /// fewer training rows than neighbours.
 pub fn knn(features: &FeaturePair, config: &KnnConfig) -> Result<KnnResult, EvalError> {
     let (bank, queries) = (features.train(), features.test());
-    check(config, bank.count())?;
+    config.check(bank.count())?;
     let bank_units = unit_rows(bank);
     let query_units = unit_rows(queries);
     let predictions: Vec<u32> = query_units
@@ -76,25 +102,6 @@ pub fn knn(features: &FeaturePair, config: &KnnConfig) -> Result<KnnResult, Eval
         accuracy: Accuracy::of(&predictions, queries.labels(), queries.class_count()),
         protocol: Protocol::new(method, config, features),
     })
-}
-
-fn check(config: &KnnConfig, bank_count: usize) -> Result<(), EvalError> {
-    let &KnnConfig {
-        neighbours,
-        temperature,
-    } = config;
-    if neighbours == 0 || neighbours > bank_count {
-        let expected = format!("1 to {bank_count}, the number of training images");
-        return Err(EvalError::setting("neighbours", expected, neighbours));
-    }
-    if !(temperature.is_finite() && temperature > 0.0) {
-        return Err(EvalError::setting(
-            "temperature",
-            "a finite number above 0",
-            temperature,
-        ));
-    }
-    Ok(())
 }
 
 /// All rows scaled to length 1 (rows of zeros stay), row-major `[count, dim]`.

@@ -27,6 +27,7 @@
 //! ```
 
 mod accuracy;
+mod checkpoint_path;
 mod comparison;
 mod error;
 mod feature_pair;
@@ -41,6 +42,7 @@ mod representation;
 mod table;
 
 pub use accuracy::Accuracy;
+pub use checkpoint_path::find_checkpoint;
 pub use comparison::{Comparison, ComparisonTable, EvalConfig, Evaluation, Top1, compare};
 pub use error::EvalError;
 pub use feature_pair::FeaturePair;

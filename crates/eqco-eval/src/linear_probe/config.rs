@@ -52,7 +52,11 @@ impl LinearProbeConfig {
         self.learning_rates.iter().flat_map(of_rate).collect()
     }
 
-    pub(super) fn check(&self) -> Result<(), EvalError> {
+    /// Whether every setting is in its range: worth asking before the features are made.
+    ///
+    /// # Errors
+    /// [`EvalError::InvalidSetting`] naming the setting and its range.
+    pub fn check(&self) -> Result<(), EvalError> {
         let fail =
             |setting, expected: &str, got: String| Err(EvalError::setting(setting, expected, got));
         let positive = |rate: &f64| rate.is_finite() && *rate > 0.0;
