@@ -45,6 +45,13 @@ CONVOLUTIONS = {
     "3x3_many_bands": (3, 33, 29, 8, 12, 3, 1, 1),
     "3x3_stride2_many_bands": (1, 48, 40, 64, 8, 3, 2, 1),
     "1x1_many_bands": (2, 31, 33, 24, 10, 1, 1, 0),
+    "3x3_channels_16_16": (2, 5, 9, 16, 16, 3, 1, 1),
+    "3x3_channels_5_48": (2, 6, 7, 5, 48, 3, 1, 1),
+    "3x3_channels_16_8": (2, 4, 5, 16, 8, 3, 1, 1),
+    "3x3_channels_32_16_no_padding": (2, 7, 6, 32, 16, 3, 1, 0),
+    "3x3_stride2_channels_6_32": (2, 11, 9, 6, 32, 3, 2, 1),
+    "7x7_stride2_channels_3_16": (2, 17, 14, 3, 16, 7, 2, 3),
+    "3x3_channels_32_48_large": (2, 61, 57, 32, 48, 3, 1, 1),
 }
 
 # name: shape (channels last), relu, residual, mean and deviation of the input
@@ -72,12 +79,12 @@ MAX_POOLS = {
 # name: rows, inputs, outputs, bias
 LINEARS = {"biased": (5, 7, 3, True), "plain": (33, 24, 10, False), "one_row": (1, 6, 4, True)}
 
-# name: (block counts, expansion, ImageNet stem, image shape)
+# name: (block counts, expansion, ImageNet stem, width, image shape)
 NETWORKS = {
-    "resnet18_cifar": ((2, 2, 2, 2), 1, False, (2, 13, 11, 3)),
-    "resnet50_imagenet": ((3, 4, 6, 3), 4, True, (4, 35, 33, 3)),
+    "resnet18_cifar": ((2, 2, 2, 2), 1, False, 4, (2, 13, 11, 3)),
+    "resnet18_wide": ((2, 2, 2, 2), 1, False, 16, (2, 17, 19, 3)),
+    "resnet50_imagenet": ((3, 4, 6, 3), 4, True, 4, (4, 35, 33, 3)),
 }
-NETWORK_WIDTH = 4
 # Gradients stored in full beside the projections of all.
 SHOWN_GRADIENTS = ("conv1.weight", "bn1.bias", "layer1.0.bn2.weight", "layer2.0.downsample.1.bias", "layer4.1.bn1.weight")
 
@@ -300,8 +307,8 @@ def add_gradients_and_buffers(golden, prefix, module):
 
 def networks():
     golden = Golden()
-    for prefix, (counts, expansion, imagenet_stem, shape) in NETWORKS.items():
-        network = ResNet(counts, expansion, imagenet_stem, NETWORK_WIDTH).double()
+    for prefix, (counts, expansion, imagenet_stem, width, shape) in NETWORKS.items():
+        network = ResNet(counts, expansion, imagenet_stem, width).double()
         fill_with_hashes(prefix, network)
         images = channels_first(hashed(f"{prefix}.images", shape))
         golden.add(f"{prefix}.evaluated", network.eval()(images))

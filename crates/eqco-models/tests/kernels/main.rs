@@ -1,0 +1,14 @@
+//! The training kernels and networks against stored float64 PyTorch values, finite differences and their own invariants.
+//!
+//! Inputs and weights come from a hash that `python/golden_ops.py` shares, so the stored files hold results alone.
+
+mod differentiate;
+mod encoder;
+mod finite_differences;
+mod golden;
+mod hashed;
+mod networks;
+mod operations;
+mod refusals;
+mod reproducible;
+mod tape;
