@@ -7,7 +7,9 @@ use std::time::Instant;
 use candle_core::{DType, Device, Result, Tensor, bail};
 use eqco_models::optim::{Optimizer, OptimizerConfig};
 use eqco_models::tape::{Gradients, Mode};
-use eqco_models::{Architecture, Encoder, EncoderConfig, HeadKind, Normalization, ProjectionHeadConfig, Stem};
+use eqco_models::{
+    Architecture, Encoder, EncoderConfig, HeadKind, Normalization, ProjectionHeadConfig, Stem,
+};
 
 struct Arguments {
     work: String,
@@ -19,11 +21,20 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = parse()?;
-    rayon::ThreadPoolBuilder::new().num_threads(arguments.threads).build_global().map_err(candle_core::Error::wrap)?;
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(arguments.threads)
+        .build_global()
+        .map_err(candle_core::Error::wrap)?;
     let (config, side) = work(&arguments.work)?;
-    let head = ProjectionHeadConfig { kind: HeadKind::Mlp, hidden_dim: 0, embedding_dim: 128 };
+    let head = ProjectionHeadConfig {
+        kind: HeadKind::Mlp,
+        hidden_dim: 0,
+        embedding_dim: 128,
+    };
     let encoder = Encoder::new(&config, &head, Normalization::IMAGENET, 0, &Device::Cpu)?;
-    let pixels: Vec<u8> = (0..arguments.batch * side * side * 3).map(|i| (i * 7919 % 251) as u8).collect();
+    let pixels: Vec<u8> = (0..arguments.batch * side * side * 3)
+        .map(|i| (i * 7919 % 251) as u8)
+        .collect();
     let images = encoder.upload(&pixels, side)?;
     let target = Tensor::zeros((arguments.batch, 128), DType::F32, &Device::Cpu)?;
     let mut optimizer = Optimizer::new(&OptimizerConfig::default(), encoder.parameters())?;
@@ -34,7 +45,8 @@ fn main() -> Result<()> {
         gradients.reset();
         let mut tape = encoder.tape(Mode::Training);
         let embedding = encoder.embed(&mut tape, &images)?;
-        let gradient = ((embedding.to_tensor()? - &target)? * (2.0 / (arguments.batch * 128) as f64))?;
+        let gradient =
+            ((embedding.to_tensor()? - &target)? * (2.0 / (arguments.batch * 128) as f64))?;
         tape.backward(&embedding, &gradient, &mut gradients, &[])?;
         optimizer.step(encoder.parameters(), &gradients, 0.01)?;
         if step >= 2 {
@@ -65,8 +77,12 @@ fn main() -> Result<()> {
 }
 
 fn work(name: &str) -> Result<(EncoderConfig, usize)> {
-    let small =
-        |width| EncoderConfig { architecture: Architecture::Resnet18, width, stem: Stem::Cifar, zero_init_residual: false };
+    let small = |width| EncoderConfig {
+        architecture: Architecture::Resnet18,
+        width,
+        stem: Stem::Cifar,
+        zero_init_residual: false,
+    };
     match name {
         "resnet18" => Ok((small(64), 32)),
         "resnet18-w16" => Ok((small(16), 32)),
@@ -76,14 +92,22 @@ fn work(name: &str) -> Result<(EncoderConfig, usize)> {
 }
 
 fn parse() -> Result<Arguments> {
-    let mut parsed = Arguments { work: "resnet18".into(), batch: 64, threads: 2, steps: 5, json: false };
+    let mut parsed = Arguments {
+        work: "resnet18".into(),
+        batch: 64,
+        threads: 2,
+        steps: 5,
+        json: false,
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(flag) = arguments.next() {
         if flag == "--json" {
             parsed.json = true;
             continue;
         }
-        let Some(value) = arguments.next() else { bail!("{flag} needs a value") };
+        let Some(value) = arguments.next() else {
+            bail!("{flag} needs a value")
+        };
         let number = || value.parse::<usize>().map_err(candle_core::Error::wrap);
         match flag.as_str() {
             "--work" => parsed.work = value,
@@ -99,6 +123,12 @@ fn parse() -> Result<Arguments> {
 /// Peak resident memory of this process; 0 where the system does not tell.
 fn peak_memory_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<u64>().ok());
+    let kilobytes = status.lines().find_map(|line| {
+        line.strip_prefix("VmHWM:")?
+            .split_whitespace()
+            .next()?
+            .parse::<u64>()
+            .ok()
+    });
     kilobytes.unwrap_or(0) * 1024
 }

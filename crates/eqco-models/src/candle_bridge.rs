@@ -7,7 +7,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use candle_core::{CpuStorage, CustomOp2, DType, Layout, Module, ModuleT, Result, Shape, Tensor, bail};
+use candle_core::{
+    CpuStorage, CustomOp2, DType, Layout, Module, ModuleT, Result, Shape, Tensor, bail,
+};
 
 use crate::buffer::BufferPool;
 use crate::params::ParameterSet;
@@ -44,10 +46,18 @@ impl CandleResNet {
     ///
     /// # Errors
     /// When the configuration is out of range or the device cannot allocate.
-    pub fn new(config: &crate::EncoderConfig, seed: u64, device: &candle_core::Device) -> Result<Self> {
+    pub fn new(
+        config: &crate::EncoderConfig,
+        seed: u64,
+        device: &candle_core::Device,
+    ) -> Result<Self> {
         let mut builder = crate::params::ParameterBuilder::new(seed, device);
         let backbone = ResNet::new(config, &mut builder)?;
-        Ok(Self { backbone, parameters: builder.finish(), pool: BufferPool::new(device) })
+        Ok(Self {
+            backbone,
+            parameters: builder.finish(),
+            pool: BufferPool::new(device),
+        })
     }
 
     /// The same backbone as a `Module` that infers.
@@ -76,18 +86,32 @@ impl ModuleT for CandleResNet {
         let images = channels_last(images)?;
         if !train {
             let mut tape = Tape::new(Mode::Evaluation, &self.pool);
-            return self.backbone.forward(&mut tape, &Activation::constant(&images)?)?.to_tensor();
+            return self
+                .backbone
+                .forward(&mut tape, &Activation::constant(&images)?)?
+                .to_tensor();
         }
-        let flat: Vec<Tensor> =
-            self.parameters.parameters().iter().map(|p| p.value().flatten_all()).collect::<Result<_>>()?;
-        let op = BackboneOp { module: self.clone(), pass: Mutex::new(None) };
+        let flat: Vec<Tensor> = self
+            .parameters
+            .parameters()
+            .iter()
+            .map(|p| p.value().flatten_all())
+            .collect::<Result<_>>()?;
+        let op = BackboneOp {
+            module: self.clone(),
+            pass: Mutex::new(None),
+        };
         images.apply_op2(&Tensor::cat(&flat, 0)?, op)
     }
 }
 
 fn channels_last(images: &Tensor) -> Result<Tensor> {
     if images.rank() != 4 || images.dtype() != DType::F32 {
-        bail!("images: expected f32 [N,3,H,W], found {:?} {:?}", images.dtype(), images.dims());
+        bail!(
+            "images: expected f32 [N,3,H,W], found {:?} {:?}",
+            images.dtype(),
+            images.dims()
+        );
     }
     images.permute((0, 2, 3, 1))?.contiguous()
 }
@@ -111,17 +135,31 @@ impl CustomOp2 for BackboneOp {
         "eqco-resnet"
     }
 
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, _s2: &CpuStorage, _l2: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        _s2: &CpuStorage,
+        _l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let (CpuStorage::F32(values), Some((start, end))) = (s1, l1.contiguous_offsets()) else {
             bail!("images: expected contiguous f32 storage")
         };
-        let images = Tensor::from_slice(&values[start..end], l1.shape(), &candle_core::Device::Cpu)?;
+        let images =
+            Tensor::from_slice(&values[start..end], l1.shape(), &candle_core::Device::Cpu)?;
         let mut tape = Tape::new(Mode::Training, &self.module.pool);
         let images = tape.input(&images)?;
         let output = self.module.backbone.forward(&mut tape, &images)?;
         let representation = output.to_tensor()?;
-        let result = (CpuStorage::F32(representation.flatten_all()?.to_vec1()?), representation.shape().clone());
-        *self.lock() = Some(Pass { tape, images, output });
+        let result = (
+            CpuStorage::F32(representation.flatten_all()?.to_vec1()?),
+            representation.shape().clone(),
+        );
+        *self.lock() = Some(Pass {
+            tape,
+            images,
+            output,
+        });
         Ok(result)
     }
 
@@ -136,7 +174,9 @@ impl CustomOp2 for BackboneOp {
             bail!("a recorded pass can be differentiated once; run forward_t again")
         };
         let mut gradients = Gradients::new(&self.module.parameters)?;
-        let mut images = pass.tape.backward(&pass.output, gradient, &mut gradients, &[&pass.images])?;
+        let mut images =
+            pass.tape
+                .backward(&pass.output, gradient, &mut gradients, &[&pass.images])?;
         let mut flat = Vec::new();
         for parameter in self.module.parameters.parameters() {
             match gradients.get(parameter) {
@@ -150,6 +190,8 @@ impl CustomOp2 for BackboneOp {
 
 impl BackboneOp {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Pass>> {
-        self.pass.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.pass
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

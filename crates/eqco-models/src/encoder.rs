@@ -84,7 +84,10 @@ impl Encoder {
     /// When a copy fails.
     pub fn to_checkpoint(&self) -> Result<Vec<(String, Tensor)>> {
         let named = self.parameters.to_named()?;
-        Ok(named.into_iter().map(|(name, tensor)| (format!("{CHECKPOINT_PREFIX}{name}"), tensor)).collect())
+        Ok(named
+            .into_iter()
+            .map(|(name, tensor)| (format!("{CHECKPOINT_PREFIX}{name}"), tensor))
+            .collect())
     }
 
     /// An encoder of the same architecture with its own copies of all parameters and buffers; recycled memory is shared.

@@ -29,10 +29,24 @@ impl Moco {
     ///
     /// # Errors
     /// When memory cannot be allocated.
-    pub fn new(config: &MethodConfig, loss: ContrastiveLoss, encoder: &Encoder, seed: u64) -> Result<Self, ModelError> {
-        let queue = KeyQueue::new(config.negative_count, encoder.head_config().embedding_dim, seed, encoder.device())
-            ?;
-        Ok(Self { config: *config, loss, momentum_encoder: encoder.duplicate()?, queue })
+    pub fn new(
+        config: &MethodConfig,
+        loss: ContrastiveLoss,
+        encoder: &Encoder,
+        seed: u64,
+    ) -> Result<Self, ModelError> {
+        let queue = KeyQueue::new(
+            config.negative_count,
+            encoder.head_config().embedding_dim,
+            seed,
+            encoder.device(),
+        )?;
+        Ok(Self {
+            config: *config,
+            loss,
+            momentum_encoder: encoder.duplicate()?,
+            queue,
+        })
     }
 
     pub(super) fn contrast(
@@ -43,16 +57,23 @@ impl Moco {
         key: StepKey,
         gradients: &mut Gradients,
     ) -> Result<BatchStatistics, ModelError> {
-        ema_update(self.momentum_encoder.parameters(), encoder.parameters(), self.config.ema_coefficient)
-            ?;
+        ema_update(
+            self.momentum_encoder.parameters(),
+            encoder.parameters(),
+            self.config.ema_coefficient,
+        )?;
         let keys = self.shuffled_keys(key_views, key)?;
 
-        let mut tape = encoder.tape(Mode::Training).with_batch_norm_group(group(&self.config));
+        let mut tape = encoder
+            .tape(Mode::Training)
+            .with_batch_norm_group(group(&self.config));
         let queries = encoder.embed(&mut tape, query_views)?;
-        let output = self
-            .loss
-            .evaluate(&queries.to_tensor()?, &keys, Negatives::Shared(self.queue.keys()), WantedGradients::QUERIES)
-            ?;
+        let output = self.loss.evaluate(
+            &queries.to_tensor()?,
+            &keys,
+            Negatives::Shared(self.queue.keys()),
+            WantedGradients::QUERIES,
+        )?;
         tape.backward(&queries, &output.queries_gradient, gradients, &[])?;
         self.queue.enqueue(&keys)?;
         Ok(output.statistics)
@@ -66,7 +87,10 @@ impl Moco {
         };
         let order = permutation(key_views.dim(0)?, key);
         let mut back = vec![0u32; order.len()];
-        order.iter().enumerate().for_each(|(place, image)| back[*image as usize] = place as u32);
+        order
+            .iter()
+            .enumerate()
+            .for_each(|(place, image)| back[*image as usize] = place as u32);
         let device = key_views.device();
         let shuffled = key_views.index_select(&Tensor::new(order, device)?, 0)?;
         let keys = encode_keys(&self.momentum_encoder, &shuffled, Some(group))?;
@@ -74,13 +98,20 @@ impl Moco {
     }
 
     pub(super) fn state(&self) -> Result<Vec<(String, Tensor)>, ModelError> {
-        let mut state = prefixed("momentum_encoder.", self.momentum_encoder.parameters().to_named()?)?;
+        let mut state = prefixed(
+            "momentum_encoder.",
+            self.momentum_encoder.parameters().to_named()?,
+        )?;
         state.extend(prefixed("queue.", self.queue.state()?)?);
         Ok(state)
     }
 
-    pub(super) fn load_state(&mut self, tensors: &HashMap<String, Tensor>) -> Result<(), ModelError> {
-        self.momentum_encoder.load_named("momentum_encoder.", tensors)?;
+    pub(super) fn load_state(
+        &mut self,
+        tensors: &HashMap<String, Tensor>,
+    ) -> Result<(), ModelError> {
+        self.momentum_encoder
+            .load_named("momentum_encoder.", tensors)?;
         self.queue.load_state("queue.", tensors)
     }
 }

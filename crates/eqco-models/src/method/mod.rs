@@ -69,8 +69,18 @@ impl MethodConfig {
     /// Names what was expected and found, and the nearest value that can be.
     pub fn validate(&self, batch_size: usize) -> Result<(), ModelError> {
         let coefficient = self.ema_coefficient;
-        check_range("method.ema_coefficient", "in 0 to 1", coefficient, (0.0..=1.0).contains(&coefficient))?;
-        check_range("batch_size", "at least 2", batch_size as f64, batch_size >= 2)?;
+        check_range(
+            "method.ema_coefficient",
+            "in 0 to 1",
+            coefficient,
+            (0.0..=1.0).contains(&coefficient),
+        )?;
+        check_range(
+            "batch_size",
+            "at least 2",
+            batch_size as f64,
+            batch_size >= 2,
+        )?;
         let group = self.batch_norm_group;
         if group > 0 && !batch_size.is_multiple_of(group) {
             let problem = format!(
@@ -96,7 +106,8 @@ impl MethodConfig {
              the nearest that it can have is {}",
             self.name.title(),
             self.negative_count,
-            self.negative_count.clamp(*possible.start(), *possible.end())
+            self.negative_count
+                .clamp(*possible.start(), *possible.end())
         );
         Err(ModelError::Conflict { problem })
     }
@@ -135,10 +146,22 @@ impl Method {
     ///
     /// # Errors
     /// When a value is out of range or memory cannot be allocated.
-    pub fn new(config: &MethodConfig, loss: LossConfig, encoder: &Encoder, seed: u64) -> Result<Self, ModelError> {
+    pub fn new(
+        config: &MethodConfig,
+        loss: LossConfig,
+        encoder: &Encoder,
+        seed: u64,
+    ) -> Result<Self, ModelError> {
         Ok(match config.name {
-            MethodName::Simo => Self::Simo(Simo::new(config, ContrastiveLoss::new(loss)?, encoder)?),
-            MethodName::MocoV2 => Self::Moco(Moco::new(config, ContrastiveLoss::new(loss)?, encoder, seed)?),
+            MethodName::Simo => {
+                Self::Simo(Simo::new(config, ContrastiveLoss::new(loss)?, encoder)?)
+            }
+            MethodName::MocoV2 => Self::Moco(Moco::new(
+                config,
+                ContrastiveLoss::new(loss)?,
+                encoder,
+                seed,
+            )?),
             MethodName::Simclr => Self::Simclr(Simclr::new(config, loss)),
         })
     }
@@ -169,7 +192,10 @@ impl Method {
     /// When copying fails.
     pub fn state(&self) -> Result<Vec<(String, Tensor)>, ModelError> {
         match self {
-            Self::Simo(simo) => prefixed("momentum_encoder.", simo.momentum_encoder().parameters().to_named()?),
+            Self::Simo(simo) => prefixed(
+                "momentum_encoder.",
+                simo.momentum_encoder().parameters().to_named()?,
+            ),
             Self::Moco(moco) => moco.state(),
             Self::Simclr(_) => Ok(Vec::new()),
         }
@@ -181,21 +207,34 @@ impl Method {
     /// When a tensor is missing or has another shape.
     pub fn load_state(&mut self, tensors: &HashMap<String, Tensor>) -> Result<(), ModelError> {
         match self {
-            Self::Simo(simo) => Ok(simo.momentum_encoder().load_named("momentum_encoder.", tensors)?),
+            Self::Simo(simo) => Ok(simo
+                .momentum_encoder()
+                .load_named("momentum_encoder.", tensors)?),
             Self::Moco(moco) => moco.load_state(tensors),
             Self::Simclr(_) => Ok(()),
         }
     }
 }
 
-
-fn prefixed(prefix: &str, named: Vec<(String, Tensor)>) -> Result<Vec<(String, Tensor)>, ModelError> {
-    Ok(named.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect())
+fn prefixed(
+    prefix: &str,
+    named: Vec<(String, Tensor)>,
+) -> Result<Vec<(String, Tensor)>, ModelError> {
+    Ok(named
+        .into_iter()
+        .map(|(name, tensor)| (format!("{prefix}{name}"), tensor))
+        .collect())
 }
 
 /// The key encoder's forward pass: batch statistics, no gradient.
-fn encode_keys(encoder: &Encoder, views: &Tensor, batch_norm_group: Option<usize>) -> Result<Tensor, ModelError> {
-    let mut tape = encoder.tape(Mode::Unrecorded).with_batch_norm_group(batch_norm_group);
+fn encode_keys(
+    encoder: &Encoder,
+    views: &Tensor,
+    batch_norm_group: Option<usize>,
+) -> Result<Tensor, ModelError> {
+    let mut tape = encoder
+        .tape(Mode::Unrecorded)
+        .with_batch_norm_group(batch_norm_group);
     Ok(encoder.embed(&mut tape, views)?.to_tensor()?)
 }
 

@@ -19,7 +19,10 @@ pub struct Simclr {
 impl Simclr {
     /// Sets the method up.
     pub fn new(config: &MethodConfig, loss: LossConfig) -> Self {
-        Self { config: *config, loss }
+        Self {
+            config: *config,
+            loss,
+        }
     }
 
     pub(super) fn contrast(
@@ -30,14 +33,21 @@ impl Simclr {
         gradients: &mut Gradients,
     ) -> Result<BatchStatistics, ModelError> {
         let batch = query_views.dim(0)?;
-        let mut tape = encoder.tape(Mode::Training).with_batch_norm_group(group(&self.config));
+        let mut tape = encoder
+            .tape(Mode::Training)
+            .with_batch_norm_group(group(&self.config));
         // Both views in one pass: they share batch statistics, as in the paper.
         let views = Tensor::cat(&[query_views, key_views], 0)?;
         let embeddings = encoder.embed(&mut tape, &views)?;
         let values = embeddings.to_tensor()?;
-        let output = nt_xent(&self.loss, &values.narrow(0, 0, batch)?, &values.narrow(0, batch, batch)?)
-            ?;
-        let of_both_views: Vec<&Tensor> = std::iter::once(&output.queries_gradient).chain(&output.keys_gradient).collect();
+        let output = nt_xent(
+            &self.loss,
+            &values.narrow(0, 0, batch)?,
+            &values.narrow(0, batch, batch)?,
+        )?;
+        let of_both_views: Vec<&Tensor> = std::iter::once(&output.queries_gradient)
+            .chain(&output.keys_gradient)
+            .collect();
         let gradient = Tensor::cat(&of_both_views, 0)?;
         tape.backward(&embeddings, &gradient, gradients, &[])?;
         Ok(output.statistics)

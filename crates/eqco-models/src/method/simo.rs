@@ -23,8 +23,16 @@ impl Simo {
     ///
     /// # Errors
     /// When memory cannot be allocated.
-    pub fn new(config: &MethodConfig, loss: ContrastiveLoss, encoder: &Encoder) -> Result<Self, ModelError> {
-        Ok(Self { config: *config, loss, momentum_encoder: encoder.duplicate()? })
+    pub fn new(
+        config: &MethodConfig,
+        loss: ContrastiveLoss,
+        encoder: &Encoder,
+    ) -> Result<Self, ModelError> {
+        Ok(Self {
+            config: *config,
+            loss,
+            momentum_encoder: encoder.duplicate()?,
+        })
     }
 
     /// The encoder of the keys.
@@ -40,18 +48,30 @@ impl Simo {
         key: StepKey,
         gradients: &mut Gradients,
     ) -> Result<BatchStatistics, ModelError> {
-        ema_update(self.momentum_encoder.parameters(), encoder.parameters(), self.config.ema_coefficient)
-            ?;
+        ema_update(
+            self.momentum_encoder.parameters(),
+            encoder.parameters(),
+            self.config.ema_coefficient,
+        )?;
         let keys = encode_keys(&self.momentum_encoder, key_views, group(&self.config))?;
 
-        let mut tape = encoder.tape(Mode::Training).with_batch_norm_group(group(&self.config));
+        let mut tape = encoder
+            .tape(Mode::Training)
+            .with_batch_norm_group(group(&self.config));
         let queries = encoder.embed(&mut tape, query_views)?;
-        let draw = NegativeDraw::sample(self.config.draw, keys.dim(0)?, self.config.negative_count, key.seed, key.step)
-            ?;
-        let output = self
-            .loss
-            .evaluate(&queries.to_tensor()?, &keys, Negatives::InBatch(&draw), WantedGradients::QUERIES)
-            ?;
+        let draw = NegativeDraw::sample(
+            self.config.draw,
+            keys.dim(0)?,
+            self.config.negative_count,
+            key.seed,
+            key.step,
+        )?;
+        let output = self.loss.evaluate(
+            &queries.to_tensor()?,
+            &keys,
+            Negatives::InBatch(&draw),
+            WantedGradients::QUERIES,
+        )?;
         tape.backward(&queries, &output.queries_gradient, gradients, &[])?;
         Ok(output.statistics)
     }

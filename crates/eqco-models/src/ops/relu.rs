@@ -18,7 +18,11 @@ pub fn relu(tape: &mut Tape, input: &Activation) -> Result<Activation> {
                 y,
                 x,
                 #[inline(always)]
-                |y, x| y.iter_mut().zip(x).for_each(|(y, x)| *y = if *x < 0.0 { 0.0 } else { *x }),
+                |y, x| {
+                    y.iter_mut()
+                        .zip(x)
+                        .for_each(|(y, x)| *y = if *x < 0.0 { 0.0 } else { *x })
+                },
             )
         })
     })??;

@@ -13,6 +13,9 @@ pub(crate) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R 
     if scratch.len() < len {
         scratch.resize(len, 0.0);
     }
+    // As with recycled buffers, the crate's own tests run on poisoned memory.
+    #[cfg(test)]
+    scratch[..len].fill(f32::NAN);
     let result = f(&mut scratch[..len]);
     SCRATCH.set(scratch);
     result
