@@ -40,7 +40,7 @@ fn each_flag_changes_exactly_its_key() {
         ("--data", "7", "data.source", json!("7")),
         ("--limit", "500", "data.limit", json!(500)),
         ("--image-size", "24", "data.recipe.image_size", json!(24)),
-        ("--batch-size", "64", "data.loader.batch_size", json!(64)),
+        ("--batch-size", "96", "data.loader.batch_size", json!(96)),
         ("--method", "moco_v2", "method.name", json!("moco_v2")),
         (
             "--encoder",
@@ -49,7 +49,7 @@ fn each_flag_changes_exactly_its_key() {
             json!("resnet34"),
         ),
         ("--width", "8", "encoder.width", json!(8)),
-        ("--negatives", "100", "method.negative_count", json!(100)),
+        ("--negatives", "32", "method.negative_count", json!(32)),
         ("--alpha", "decoupled", "loss.alpha", json!("decoupled")),
         ("--alpha", "4096", "loss.alpha", json!(4096.0)),
         ("--temperature", "0.07", "loss.temperature", json!(0.07)),

@@ -178,8 +178,10 @@ fn a_new_optimizer_brings_its_own_defaults() {
         "demo",
         &["optimizer.trust_coefficient=0.02", "optimizer.name=lars"],
     );
+    // The weight decay is the one that the preset writes out: LARS has that key too.
     let expected = LarsConfig {
         trust_coefficient: 0.02,
+        weight_decay: 5e-4,
         ..LarsConfig::default()
     };
     assert_eq!(
@@ -213,8 +215,8 @@ fn settings_that_do_not_fit_are_refused_with_a_way_out() {
     for (typed, message, hint) in [
         (
             "method.negative_count=128",
-            "[method] negative_count: SiMo cannot have 128 negatives a query with a batch of 128; \
-             the nearest that it can have is 127",
+            "[method] negative_count: SiMo cannot have 128 negatives a query with a batch of 64; \
+             the nearest that it can have is 63",
             "--negatives",
         ),
         (
