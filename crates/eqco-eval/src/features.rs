@@ -159,22 +159,6 @@ impl Features {
         let (origin, labels) = (self.origin.clone(), self.labels.clone());
         Self::new(origin, values, dim, labels, self.class_count)
     }
-
-    /// The rows with the given indices, in that order; indices must be below `count()`, and there
-    /// must be at least one.
-    pub(crate) fn select(&self, indices: &[u32]) -> Self {
-        let rows = indices.iter().map(|&index| index as usize);
-        let mut values = Vec::with_capacity(indices.len() * self.dim);
-        rows.clone()
-            .for_each(|row| values.extend_from_slice(self.row(row)));
-        let labels = rows.map(|row| self.labels[row]).collect();
-        Self {
-            origin: self.origin.clone(),
-            values,
-            labels,
-            ..*self
-        }
-    }
 }
 
 #[cfg(test)]
@@ -268,16 +252,5 @@ mod tests {
             matches!(error, EvalError::Length { .. }),
             "no overflow: {error}"
         );
-    }
-
-    #[test]
-    fn selecting_rows_keeps_labels_with_them() {
-        let all = Features::new(origin(), vec![0.0, 1.0, 2.0], 1, vec![0, 1, 2], 3).unwrap();
-        let some = all.select(&[2, 0]);
-        assert_eq!(
-            (some.values(), some.labels()),
-            ([2.0, 0.0].as_slice(), [2, 0].as_slice())
-        );
-        assert_eq!(some.class_count(), 3);
     }
 }

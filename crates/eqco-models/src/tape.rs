@@ -126,9 +126,11 @@ impl Gradients {
         Ok(Self { tensors, written })
     }
 
-    /// The gradient of `parameter`, or `None` when no backward pass has reached it since [`Gradients::reset`].
+    /// The gradient of `parameter`, or `None` when no backward pass has reached it since [`Gradients::reset`] (or when it
+    /// is a parameter of a larger set than these gradients were made for).
     pub fn get(&self, parameter: &Parameter) -> Option<&Tensor> {
-        self.written[parameter.index()].then(|| &self.tensors[parameter.index()])
+        let written = *self.written.get(parameter.index())?;
+        written.then(|| &self.tensors[parameter.index()])
     }
 
     /// Forgets all gradients. Without it the next backward pass adds to them.

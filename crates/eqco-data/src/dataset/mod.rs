@@ -15,7 +15,7 @@ pub use embedded::Embedded;
 pub use idx::Idx;
 pub use image_folder::ImageFolder;
 pub use limited::limited;
-pub use open::open;
+pub use open::{known_names, open};
 pub use synthetic::Synthetic;
 
 /// A finite list of images with or without labels. Reading is thread-safe.

@@ -57,14 +57,15 @@ pub fn open(source: &str, split: Split) -> Result<Arc<dyn Dataset>, DataError> {
     open_folder(path, &title, split)
 }
 
+/// The names that [`open`] knows, whether or not their data is here.
+pub fn known_names() -> impl Iterator<Item = &'static str> {
+    let fetched = FETCHED.iter().map(|(name, _)| *name);
+    ["embedded", "synthetic"].into_iter().chain(fetched)
+}
+
 /// All known names, the most similar first.
 fn names_by_likeness(source: &str) -> Vec<String> {
-    let fetched = FETCHED.iter().map(|(name, _)| *name);
-    let mut names: Vec<String> = ["embedded", "synthetic"]
-        .into_iter()
-        .chain(fetched)
-        .map(str::to_owned)
-        .collect();
+    let mut names: Vec<String> = known_names().map(str::to_owned).collect();
     let likeness = |name: &str| strsim::normalized_damerau_levenshtein(name, source);
     names.sort_by(|a, b| likeness(b).total_cmp(&likeness(a)));
     names

@@ -28,11 +28,11 @@ pub struct LinearProbeConfig {
 impl Default for LinearProbeConfig {
     fn default() -> Self {
         Self {
-            learning_rates: vec![0.3, 1.0, 3.0, 10.0, 30.0],
-            weight_decays: vec![0.0, 1e-5],
+            learning_rates: vec![1.0, 3.0, 10.0, 30.0],
+            weight_decays: vec![0.0, 3e-6],
             sgd_momentum: 0.9,
             batch_size: 256,
-            epochs: 50,
+            epochs: 100,
             held_out_share: 0.1,
             seed: 0,
         }

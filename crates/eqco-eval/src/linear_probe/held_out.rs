@@ -16,12 +16,13 @@ pub(super) struct HeldOut {
 /// Draws `share` of every class (rounded to the nearest whole number, but at least one image of a
 /// class that has two), so that a balanced set stays balanced on both sides.
 pub(super) fn split(labels: &[u32], class_count: usize, share: f64, seed: u64) -> HeldOut {
+    let mut members = vec![Vec::new(); class_count];
+    for (row, &label) in labels.iter().enumerate() {
+        members[label as usize].push(row as u32);
+    }
     let mut judged = vec![false; labels.len()];
-    for class in 0..class_count as u32 {
-        let mut members: Vec<u32> = (0..labels.len() as u32)
-            .filter(|&row| labels[row as usize] == class)
-            .collect();
-        let mut stream: ChaCha8Rng = order::stream(seed, order::Purpose::HeldOut, u64::from(class));
+    for (class, mut members) in members.into_iter().enumerate() {
+        let mut stream: ChaCha8Rng = order::stream(seed, order::Purpose::HeldOut, class as u64);
         order::shuffle(&mut stream, &mut members);
         let most = members.len().saturating_sub(1);
         let count = ((members.len() as f64 * share).round() as usize)

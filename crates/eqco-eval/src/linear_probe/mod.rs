@@ -7,12 +7,12 @@ mod softmax_regression;
 
 use serde::{Deserialize, Serialize};
 
-use crate::accuracy::{Accuracy, percent};
+use crate::accuracy::Accuracy;
 use crate::{EvalError, FeaturePair, Features, Protocol};
 
 pub use config::LinearProbeConfig;
 pub use softmax_regression::GridPoint;
-use softmax_regression::{Predictions, SoftmaxRegression};
+use softmax_regression::SoftmaxRegression;
 
 /// What the held-out images said about one grid point.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,8 +84,10 @@ pub fn linear_probe(
     let (train, test) = (standardized.train(), standardized.test());
     let (grid, held_out_count) = judge_grid(train, config)?;
     let chosen = best(&grid).ok_or_else(|| diverged(config))?.point;
-    let classifier = SoftmaxRegression::fit(train, &[chosen], config);
-    let [on_train, on_test] = [train, test].map(|part| classifier.predict(part).remove(0));
+    let all_rows = |part: &Features| (0..part.count() as u32).collect::<Vec<u32>>();
+    let classifier = SoftmaxRegression::fit(train, &all_rows(train), &[chosen], config);
+    let [on_train, on_test] =
+        [train, test].map(|part| classifier.predict(part, &all_rows(part)).remove(0));
     if !on_test.loss.is_finite() || !on_train.loss.is_finite() {
         return Err(diverged(config));
     }
@@ -93,7 +95,7 @@ pub fn linear_probe(
                   without augmentation (not MoCo's ImageNet protocol)";
     Ok(LinearProbeResult {
         accuracy: Accuracy::of(&on_test.classes, test.labels(), test.class_count()),
-        train_top1: top1(&on_train, train),
+        train_top1: on_train.top1,
         chosen,
         held_out_count,
         grid,
@@ -118,18 +120,17 @@ fn judge_grid(
         return Err(EvalError::setting("training part", expected, "none"));
     }
     let points = config.grid();
-    let judges = train.select(&parts.judge);
-    let predictions =
-        SoftmaxRegression::fit(&train.select(&parts.fit), &points, config).predict(&judges);
+    let models = SoftmaxRegression::fit(train, &parts.fit, &points, config);
+    let predictions = models.predict(train, &parts.judge);
     let scores = points
         .into_iter()
         .zip(predictions)
         .map(|(point, predictions)| GridScore {
             point,
-            held_out_top1: top1(&predictions, &judges),
+            held_out_top1: predictions.top1,
             held_out_loss: predictions.loss.is_finite().then_some(predictions.loss),
         });
-    Ok((scores.collect(), judges.count()))
+    Ok((scores.collect(), parts.judge.len()))
 }
 
 /// The best top-1, then the lowest loss, then the first; points that diverged are out.
@@ -143,16 +144,6 @@ fn best(grid: &[GridScore]) -> Option<&GridScore> {
             .then(a_loss.total_cmp(b_loss))
     });
     better.map(|(score, _)| score)
-}
-
-fn top1(predictions: &Predictions, features: &Features) -> f64 {
-    let pairs = predictions.classes.iter().zip(features.labels());
-    percent(
-        pairs
-            .filter(|(prediction, label)| prediction == label)
-            .count(),
-        features.count(),
-    )
 }
 
 fn diverged(config: &LinearProbeConfig) -> EvalError {

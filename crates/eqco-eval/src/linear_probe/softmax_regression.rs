@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{LinearProbeConfig, order};
 use crate::Features;
-use crate::accuracy::first_largest;
+use crate::accuracy::{first_largest, percent};
 use crate::product::{Matrix, multiply};
 
 /// Batch rows and weight rows that one task works on; fixed, so that results do not depend on the
@@ -25,11 +25,13 @@ pub struct GridPoint {
     pub weight_decay: f64,
 }
 
-/// How well one point of the grid predicts.
+/// What one point of the grid predicts, and how well.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Predictions {
     /// The class with the largest logit, for every row.
     pub(super) classes: Vec<u32>,
+    /// Share of right classes in percent.
+    pub(super) top1: f64,
     /// Mean cross-entropy in nats.
     pub(super) loss: f64,
 }
@@ -63,15 +65,16 @@ impl SoftmaxRegression {
         }
     }
 
-    /// Trains new weights for all `points`, as the configuration says. Every epoch visits every row
-    /// once in a new random order.
+    /// Trains new weights for all `points` on the given rows, as the configuration says. Every epoch
+    /// visits every row once in a new random order.
     pub(super) fn fit(
         features: &Features,
+        rows: &[u32],
         points: &[GridPoint],
         config: &LinearProbeConfig,
     ) -> Self {
         let mut model = Self::new(points, features.dim(), features.class_count());
-        let mut rows: Vec<u32> = (0..features.count() as u32).collect();
+        let mut rows = rows.to_vec();
         let steps = config.epochs * rows.len().div_ceil(config.batch_size);
         let mut step = 0;
         for epoch in 0..config.epochs {
@@ -181,38 +184,53 @@ impl SoftmaxRegression {
         }
     }
 
-    /// Predictions of every point for every row. A point whose weights have left the range of f32
-    /// has a loss that is not finite.
-    pub(super) fn predict(&self, features: &Features) -> Vec<Predictions> {
-        let (columns, classes) = (self.columns(), self.class_count);
-        let rows: Vec<u32> = (0..features.count() as u32).collect();
-        let mut logits = vec![0.0; rows.len() * columns];
-        (logits.par_chunks_mut(ROW_BLOCK * columns))
-            .zip(rows.par_chunks(ROW_BLOCK))
-            .for_each_init(
-                || vec![0.0; ROW_BLOCK * self.dim],
-                |batch, (logits, rows)| {
-                    self.logits(features, rows, &mut batch[..rows.len() * self.dim], logits);
-                },
-            );
+    /// Predictions of every point for the given rows, at least one. A point whose weights have left
+    /// the range of f32 has a loss that is not finite.
+    pub(super) fn predict(&self, features: &Features, rows: &[u32]) -> Vec<Predictions> {
+        let buffers = || {
+            (
+                vec![0.0; ROW_BLOCK * self.dim],
+                vec![0.0; ROW_BLOCK * self.columns()],
+            )
+        };
+        let of_block = |(batch, logits): &mut (Vec<f32>, Vec<f32>), rows: &[u32]| {
+            let logits = &mut logits[..rows.len() * self.columns()];
+            self.logits(features, rows, &mut batch[..rows.len() * self.dim], logits);
+            let of_row = |(logits, &row): (&[f32], &u32)| {
+                let label = features.labels()[row as usize] as usize;
+                let of_point = |logits: &[f32]| {
+                    let loss = log_sum_exp(logits) - f64::from(logits[label]);
+                    (first_largest(logits), label as u32, loss)
+                };
+                logits
+                    .chunks_exact(self.class_count)
+                    .map(of_point)
+                    .collect::<Vec<_>>()
+            };
+            logits
+                .chunks_exact(self.columns())
+                .zip(rows)
+                .flat_map(of_row)
+                .collect::<Vec<_>>()
+        };
+        let blocks: Vec<_> = rows
+            .par_chunks(ROW_BLOCK)
+            .map_init(buffers, of_block)
+            .collect();
+        let answers = blocks.concat(); // [rows, points] of (class, label, loss)
         let of_point = |point: usize| {
-            let of_row = logits
-                .chunks_exact(columns)
-                .map(|row| &row[point * classes..][..classes]);
-            let losses = of_row
+            let answers = answers.iter().skip(point).step_by(self.points.len());
+            let right = answers
                 .clone()
-                .zip(features.labels())
-                .map(|(logits, &label)| log_sum_exp(logits) - f64::from(logits[label as usize]));
-            let loss = losses.sum::<f64>() / features.count() as f64;
+                .filter(|(class, label, _)| class == label)
+                .count();
             Predictions {
-                classes: of_row.map(first_largest).collect(),
-                loss,
+                classes: answers.clone().map(|(class, ..)| *class).collect(),
+                top1: percent(right, rows.len()),
+                loss: answers.map(|(.., loss)| loss).sum::<f64>() / rows.len() as f64,
             }
         };
-        (0..self.points.len())
-            .into_par_iter()
-            .map(of_point)
-            .collect()
+        (0..self.points.len()).map(of_point).collect()
     }
 }
 
@@ -258,6 +276,10 @@ mod tests {
             learning_rate,
             weight_decay,
         }
+    }
+
+    fn all_rows(features: &Features) -> Vec<u32> {
+        (0..features.count() as u32).collect()
     }
 
     /// Mean cross-entropy in f64 of the given weights `[dim, classes]` and bias.
@@ -318,8 +340,8 @@ mod tests {
                 "bias {class}: {found} {wanted}"
             );
         }
-        let wanted = loss(&features, &(0..90).collect::<Vec<u32>>(), &weights, &bias);
-        let found = before.predict(&features)[0].loss;
+        let wanted = loss(&features, &all_rows(&features), &weights, &bias);
+        let found = before.predict(&features, &all_rows(&features))[0].loss;
         assert!((found - wanted).abs() < 1e-6, "{found} {wanted}");
     }
 
@@ -357,9 +379,10 @@ mod tests {
             ..Default::default()
         };
         let points = [point(0.1, 0.0), point(1.0, 0.01), point(3.0, 0.0)];
-        let together = SoftmaxRegression::fit(&features, &points, &config);
+        let rows = all_rows(&features);
+        let together = SoftmaxRegression::fit(&features, &rows, &points, &config);
         for (index, point) in points.iter().enumerate() {
-            let alone = SoftmaxRegression::fit(&features, &[*point], &config);
+            let alone = SoftmaxRegression::fit(&features, &rows, &[*point], &config);
             assert!(
                 alone.weights.iter().any(|weight| weight.abs() > 0.01),
                 "it learnt something"
@@ -384,7 +407,7 @@ mod tests {
         let features = random_features("train", 8, DIM, CLASSES as u32, 4);
         let mut model = SoftmaxRegression::new(&[point(1.0, 0.0); 2], DIM, CLASSES);
         model.weights[0] = f32::NAN;
-        let predictions = model.predict(&features);
+        let predictions = model.predict(&features, &all_rows(&features));
         assert!(predictions[0].loss.is_nan());
         assert!(
             (predictions[1].loss - (CLASSES as f64).ln()).abs() < 1e-6,

@@ -1,11 +1,10 @@
-//! Optimisers and the schedules of their coefficients.
+//! Optimisers and the schedule of the learning rate.
 //!
 //! An [`Optimizer`] walks over a [`ParameterSet`] and its [`Gradients`] and updates values in place, one fused pass over
 //! each parameter. What it remembers is exported by name, so that a run resumes exactly where it stopped.
 
 mod adamw;
 mod config;
-mod ema_schedule;
 mod lars;
 mod schedule;
 mod sgd;
@@ -23,7 +22,6 @@ use crate::saved_state::{count_from_state, count_to_tensor, tensor_from_state};
 use crate::tape::Gradients;
 
 pub use config::{AdamWConfig, LarsConfig, OptimizerConfig, SgdConfig};
-pub use ema_schedule::{EmaConfig, EmaKind, EmaSchedule};
 pub use schedule::{LearningRateScaling, Schedule, ScheduleConfig, ScheduleKind};
 
 const STEP_COUNT: &str = "step_count";

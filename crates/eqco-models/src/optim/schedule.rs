@@ -198,7 +198,7 @@ impl Schedule {
 }
 
 /// Falls from 1 to 0 while `progress` goes from 0 to 1, and stays at 0.
-pub(super) fn half_cosine(progress: f64) -> f64 {
+fn half_cosine(progress: f64) -> f64 {
     0.5 * (1.0 + (PI * progress.min(1.0)).cos())
 }
 
