@@ -92,6 +92,12 @@ impl DataError {
     /// What the user can do about it, where there is something to say.
     pub fn hint(&self) -> Option<String> {
         match self {
+            DataError::UnknownSource { name, .. } if name.contains(['/', '\\']) => {
+                Some("check the path; it is taken from the current folder".to_owned())
+            }
+            DataError::InvalidSetting { setting, .. } if *setting == "batch_size" => {
+                Some("give a batch size that fits, or more images".to_owned())
+            }
             DataError::UnknownSource { nearest, .. } => Some(match nearest.first() {
                 Some(first) => format!(
                     "did you mean `{first}`? Known names: {}; anything else is taken as a path",

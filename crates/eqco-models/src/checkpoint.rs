@@ -44,7 +44,7 @@ pub struct CheckpointMetadata {
     pub projection_head: ProjectionHeadConfig,
     /// How input images are normalised.
     pub normalization: Normalization,
-    /// Side of the square training images, in pixels.
+    /// Side in pixels of the square images that the encoder is meant to see after training.
     pub image_size: usize,
     /// The resolved training configuration, in the form of whoever trained.
     pub training: serde_json::Value,

@@ -61,13 +61,13 @@ pub struct ConfigArgs {
     #[arg(long, value_name = "NAME|PATH", help_heading = SETTINGS)]
     pub data: Option<String>,
     /// Use only this many training images, in balanced classes; 0 for all
-    #[arg(long, value_name = "IMAGES", help_heading = SETTINGS)]
+    #[arg(long, value_name = "IMAGES", allow_negative_numbers = true, help_heading = SETTINGS)]
     pub limit: Option<String>,
     /// Side of the square views in pixels
-    #[arg(long, value_name = "PIXELS", help_heading = SETTINGS)]
+    #[arg(long, value_name = "PIXELS", allow_negative_numbers = true, help_heading = SETTINGS)]
     pub image_size: Option<String>,
     /// Images per step
-    #[arg(long, value_name = "IMAGES", help_heading = SETTINGS)]
+    #[arg(long, value_name = "IMAGES", allow_negative_numbers = true, help_heading = SETTINGS)]
     pub batch_size: Option<String>,
     /// Method: simo, moco_v2 or simclr
     #[arg(long, value_name = "NAME", help_heading = SETTINGS)]
@@ -76,31 +76,31 @@ pub struct ConfigArgs {
     #[arg(long, value_name = "NAME", help_heading = SETTINGS)]
     pub encoder: Option<String>,
     /// Channels of the backbone's first stage; 64 is the standard network
-    #[arg(long, value_name = "CHANNELS", help_heading = SETTINGS)]
+    #[arg(long, value_name = "CHANNELS", allow_negative_numbers = true, help_heading = SETTINGS)]
     pub width: Option<String>,
     /// First layers of the backbone: imagenet or cifar
     #[arg(long, value_name = "NAME", help_heading = SETTINGS)]
     pub stem: Option<String>,
     /// Negatives per query (K); for moco_v2 the length of its queue, for simclr 0
-    #[arg(long, value_name = "COUNT", help_heading = SETTINGS)]
+    #[arg(long, value_name = "COUNT", allow_negative_numbers = true, help_heading = SETTINGS)]
     pub negatives: Option<String>,
     /// Number of negatives to be equivalent to, or "infonce", or "decoupled" (DCL)
-    #[arg(long, value_name = "COUNT|NAME", help_heading = SETTINGS)]
+    #[arg(long, value_name = "COUNT|NAME", allow_negative_numbers = true, help_heading = SETTINGS)]
     pub alpha: Option<String>,
     /// Temperature that similarities are divided by
-    #[arg(long, value_name = "NUMBER", help_heading = SETTINGS)]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, help_heading = SETTINGS)]
     pub temperature: Option<String>,
     /// Passes over the training images
-    #[arg(long, value_name = "COUNT", help_heading = SETTINGS)]
+    #[arg(long, value_name = "COUNT", allow_negative_numbers = true, help_heading = SETTINGS)]
     pub epochs: Option<String>,
     /// Base learning rate, before scaling with the batch size
-    #[arg(long, value_name = "NUMBER", help_heading = SETTINGS)]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, help_heading = SETTINGS)]
     pub lr: Option<String>,
     /// Seed of weights, order, views and negatives
-    #[arg(long, value_name = "NUMBER", help_heading = SETTINGS)]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, help_heading = SETTINGS)]
     pub seed: Option<String>,
     /// Threads of the kernels; 0 for one a core
-    #[arg(long, value_name = "COUNT", help_heading = SETTINGS)]
+    #[arg(long, value_name = "COUNT", allow_negative_numbers = true, help_heading = SETTINGS)]
     pub threads: Option<String>,
     /// Arithmetic of activations
     #[arg(long, value_name = "NAME", help_heading = SETTINGS)]

@@ -96,7 +96,11 @@ impl Plan {
         ) = (config.data.loader.batch_size, self.position);
         let negatives = config.method.negatives_per_query(batch);
         let table = match &self.evaluation {
-            Ok(images) => format!("kNN and linear probe on {} images", images.count()),
+            Ok(images) => format!(
+                "kNN and linear probe on {} images of {side} x {side} pixels",
+                images.count(),
+                side = images.image_size()
+            ),
             Err(reason) => format!("none: {reason}"),
         };
         let lines = [
@@ -208,7 +212,7 @@ fn evaluation_images(
     Ok(EvalImages::new(
         train,
         test,
-        config.data.recipe.image_size,
+        config.data.evaluation_image_size(),
         workers,
     )?)
 }

@@ -121,7 +121,7 @@ impl Trainer {
             encoder: self.config.encoder,
             projection_head: self.config.projection_head,
             normalization: self.config.normalization,
-            image_size: self.config.data.recipe.image_size,
+            image_size: self.config.data.evaluation_image_size(),
             training: serde_json::to_value(&self.config).context("the configuration as JSON")?,
             step: self.step,
             epoch,

@@ -39,7 +39,7 @@ fn each_flag_changes_exactly_its_key() {
         ),
         ("--data", "7", "data.source", json!("7")),
         ("--limit", "500", "data.limit", json!(500)),
-        ("--image-size", "24", "data.recipe.image_size", json!(24)),
+        ("--image-size", "20", "data.recipe.image_size", json!(20)),
         ("--batch-size", "96", "data.loader.batch_size", json!(96)),
         ("--method", "moco_v2", "method.name", json!("moco_v2")),
         (

@@ -207,7 +207,7 @@ fn a_new_recipe_brings_its_own_defaults_and_keeps_what_was_set() {
     assert_eq!(recipe.hue, Some(0.05));
     assert_eq!(recipe.saturation, Some(0.4));
     assert_eq!(recipe.grayscale_probability, Some(0.2));
-    assert_eq!(recipe.image_size, 28);
+    assert_eq!(recipe.image_size, 24);
 }
 
 #[test]
@@ -225,6 +225,11 @@ fn settings_that_do_not_fit_are_refused_with_a_way_out() {
             "--device",
         ),
         (
+            "threads=99999",
+            "`threads`: expected at most 1024, got 99999",
+            "one a core",
+        ),
+        (
             "precision=bf16",
             "`precision`: this version trains in f32 only",
             "--precision",
@@ -236,8 +241,13 @@ fn settings_that_do_not_fit_are_refused_with_a_way_out() {
         ),
         (
             "encoder.stem=imagenet",
-            "`data.recipe.image_size`: the stem needs at least 32 pixels, got 28",
+            "`data.recipe.image_size`: the stem needs at least 32 pixels, got 24",
             "--stem cifar",
+        ),
+        (
+            "data.evaluation_scale=0.3",
+            "`data.evaluation_scale`: expected a number from 0.5 to 4, got 0.3",
+            "1 evaluates",
         ),
         (
             "data.recipe.name=eval",

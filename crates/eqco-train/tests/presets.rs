@@ -136,7 +136,7 @@ fn the_imagenet_presets_have_the_papers_figures() {
 
 #[test]
 fn the_small_presets_are_simo_with_sixteen_negatives_worth_256() {
-    for (name, pixels) in [("demo", 28), ("simo-cifar-r18", 32)] {
+    for (name, pixels) in [("demo", (24, 28)), ("simo-cifar-r18", (32, 32))] {
         let config = Preset::named(name).unwrap().config().unwrap();
         assert_eq!(
             (config.method.name, config.method.negative_count),
@@ -147,7 +147,8 @@ fn the_small_presets_are_simo_with_sixteen_negatives_worth_256() {
             (config.encoder.architecture, config.encoder.stem),
             (Architecture::Resnet18, Stem::Cifar)
         );
-        assert_eq!(config.data.recipe.image_size, pixels);
+        let evaluated = config.data.evaluation_image_size();
+        assert_eq!((config.data.recipe.image_size, evaluated), pixels);
         assert!(config.run.final_table);
     }
 }

@@ -100,6 +100,8 @@ fn a_run_leaves_configuration_metrics_checkpoints_and_the_table() {
         let path = out.join(format!("checkpoints/step-{step:09}.safetensors"));
         let metadata = checkpoint::load(&path).unwrap().metadata;
         assert_eq!((metadata.step, metadata.epoch), (step, step / 3));
+        // Views of 8 pixels, evaluated at the demo's scale of 1.167.
+        assert_eq!(metadata.image_size, 9);
         let stored: TrainConfig = serde_json::from_value(metadata.training).unwrap();
         assert_eq!(stored.encoder, config.encoder);
     }

@@ -142,6 +142,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_missing_path_is_not_taken_for_a_mistyped_name() {
+        let error = open("no/such/folder", Split::Train).err().unwrap();
+        assert!(error.hint().unwrap().starts_with("check the path"));
+    }
+
+    #[test]
     fn unknown_names_are_answered_with_the_nearest() {
         for (asked, meant) in [
             ("fashion_mnist", "fashion-mnist"),

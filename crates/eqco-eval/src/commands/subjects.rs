@@ -37,7 +37,7 @@ pub(super) struct SubjectArgs {
     /// Use at most this many training images and this many test images, in balanced classes
     #[arg(long, value_name = "IMAGES")]
     limit: Option<usize>,
-    /// Side of the square images in pixels [default: as in training]
+    /// Side of the square images in pixels [default: what the training configuration says]
     #[arg(long, value_name = "PIXELS")]
     image_size: Option<usize>,
     /// Measure the same encoder at its initialisation as well
@@ -47,8 +47,8 @@ pub(super) struct SubjectArgs {
     #[arg(long)]
     raw_pixels: bool,
     /// Threads; 0 for one a core
-    #[arg(long, value_name = "COUNT", default_value_t = 0)]
-    threads: usize,
+    #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
+    threads: u16,
     /// Print one JSON object with the whole protocol instead of a table
     #[arg(long)]
     pub(super) json: bool,
@@ -132,7 +132,7 @@ impl SubjectArgs {
     fn start_threads(&self) -> Result<usize> {
         let threads = match self.threads {
             0 => thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
+            threads => usize::from(threads),
         };
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)

@@ -130,9 +130,25 @@ pub struct DataConfig {
     pub limit: usize,
     /// How both views are made.
     pub recipe: RecipeConfig,
+    /// Evaluation images are this many times as large as the views, from 0.5 to 4. Random crops enlarge what they show, so
+    /// that somewhat larger images suit the encoder better than those of the views' size (Touvron et al. 2019,
+    /// arXiv 1906.06423); 1, the usual choice, is the default.
+    #[serde(default = "same_size")]
+    pub evaluation_scale: f64,
     /// Batches. The seed is the run's.
     #[serde(with = "run_seed")]
     pub loader: LoaderConfig,
+}
+
+fn same_size() -> f64 {
+    1.0
+}
+
+impl DataConfig {
+    /// Side in pixels of the square images that the encoder is evaluated on.
+    pub fn evaluation_image_size(&self) -> usize {
+        (self.recipe.image_size as f64 * self.evaluation_scale).round() as usize
+    }
 }
 
 /// A checked configuration and how it came about.

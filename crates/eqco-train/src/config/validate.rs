@@ -10,6 +10,8 @@ use super::{BackendName, DeviceName, Precision, TrainConfig};
 
 /// Smallest view for the ImageNet stem: its five halvings leave one pixel.
 const LEAST_IMAGENET_STEM_SIZE: usize = 32;
+/// More than any machine has cores; so many more would stall it instead of failing.
+const MOST_THREADS: usize = 1024;
 /// Smallest view for the CIFAR stem, which halves three times.
 const LEAST_CIFAR_STEM_SIZE: usize = 8;
 
@@ -44,6 +46,10 @@ impl TrainConfig {
             let hint = "leave --backend away to use the portable kernels";
             return conflict("backend", format!("this build has no {name} kernels"), hint);
         }
+        if self.threads > MOST_THREADS {
+            let problem = format!("expected at most {MOST_THREADS}, got {}", self.threads);
+            return conflict("threads", problem, "0 takes one a core");
+        }
         if i64::try_from(self.seed).is_err() {
             let problem = format!("expected a number below 2^63, got {}", self.seed);
             return conflict(
@@ -70,7 +76,13 @@ impl TrainConfig {
     }
 
     fn check_views(&self) -> Result<(), ConfigError> {
-        let size = self.data.recipe.image_size;
+        let scale = self.data.evaluation_scale;
+        if !(0.5..=4.0).contains(&scale) {
+            let problem = format!("expected a number from 0.5 to 4, got {scale}");
+            let hint = "1 evaluates on images of the views' size";
+            return conflict("data.evaluation_scale", problem, hint);
+        }
+        let size = (self.data.recipe.image_size).min(self.data.evaluation_image_size());
         let least = match self.encoder.stem {
             Stem::Imagenet => LEAST_IMAGENET_STEM_SIZE,
             Stem::Cifar => LEAST_CIFAR_STEM_SIZE,
