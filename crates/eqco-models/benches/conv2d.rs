@@ -9,7 +9,7 @@ use std::time::Instant;
 use eqco_models::ops::conv2d::{Geometry, portable};
 
 /// Name, batch, input channels, output channels, kernel, stride, side.
-const SHAPES: [(&str, usize, usize, usize, usize, usize, usize); 10] = [
+const SHAPES: [(&str, usize, usize, usize, usize, usize, usize); 12] = [
     ("3x3 3->16 at 32", 64, 3, 16, 3, 1, 32),
     ("3x3 16->16 at 32", 64, 16, 16, 3, 1, 32),
     ("3x3 32->32 at 16", 64, 32, 32, 3, 1, 16),
@@ -17,8 +17,10 @@ const SHAPES: [(&str, usize, usize, usize, usize, usize, usize); 10] = [
     ("3x3 64->64 at 32", 64, 64, 64, 3, 1, 32),
     ("3x3 128->128 at 16", 64, 128, 128, 3, 1, 16),
     ("3x3 s2 128->128 at 16", 64, 128, 128, 3, 2, 16),
+    ("3x3 256->256 at 8", 64, 256, 256, 3, 1, 8),
     ("3x3 512->512 at 4", 64, 512, 512, 3, 1, 4),
     ("1x1 256->64 at 56", 16, 256, 64, 1, 1, 56),
+    ("1x1 s2 256->512 at 56", 16, 256, 512, 1, 2, 56),
     ("7x7 s2 3->64 at 224", 16, 3, 64, 7, 2, 224),
 ];
 

@@ -2,6 +2,7 @@
 
 mod direct;
 mod patches;
+mod winograd;
 
 use rayon::prelude::*;
 
@@ -9,7 +10,11 @@ use super::Geometry;
 
 /// `y = conv(x, w)`.
 pub fn forward(geometry: &Geometry, x: &[f32], w: &[f32], y: &mut [f32]) {
-    convolve(geometry, x, w, y, false);
+    if winograd::suits(geometry) {
+        winograd::forward(geometry, x, w, y, false);
+    } else {
+        convolve(geometry, x, w, y, false);
+    }
 }
 
 /// `dx (+)= ` gradient with respect to the input, from `dy` and the weights.
@@ -17,6 +22,9 @@ pub fn forward(geometry: &Geometry, x: &[f32], w: &[f32], y: &mut [f32]) {
 /// With stride 1 it is itself a convolution, of `dy` with the weights turned by 180°, and runs through the forward
 /// kernels; other strides scatter.
 pub fn backward_data(geometry: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32], accumulate: bool) {
+    if winograd::suits(geometry) {
+        return winograd::backward_data(geometry, dy, w, dx, accumulate);
+    }
     if geometry.is_pointwise() || geometry.stride > 1 || geometry.padding >= geometry.kernel {
         return patches::backward_data(geometry, dy, w, dx, accumulate);
     }
@@ -41,7 +49,9 @@ pub fn backward_weight(
     dw: &mut [f32],
     accumulate: bool,
 ) {
-    if direct::suits(geometry) && direct::suits_weight_gradient(geometry) {
+    if winograd::suits(geometry) {
+        winograd::backward_weight(geometry, x, dy, dw, accumulate);
+    } else if direct::suits(geometry) && direct::suits_weight_gradient(geometry) {
         direct::backward_weight(geometry, x, dy, dw, accumulate);
     } else {
         patches::backward_weight(geometry, x, dy, dw, accumulate);

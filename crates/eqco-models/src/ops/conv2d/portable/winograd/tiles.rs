@@ -1,0 +1,325 @@
+//! From maps to transformed tiles and back, for one block of tile rows.
+//!
+//! Transformed arrays are `[36, tiles, channels]`: the products of one point of all tiles are one matrix product.
+
+use std::ops::Range;
+
+use pulp::{Simd, WithSimd};
+
+use super::tiling::Tiling;
+use super::transforms::{
+    IN, OUT, POINTS, both_ways, input_line, output_gradient_line, output_line,
+};
+use crate::ops::lanes::dispatch;
+
+/// BᵀdB of every 6x6 patch of the input; zero outside of the map.
+pub(super) fn transform_input(
+    tiling: &Tiling,
+    rows: Range<usize>,
+    x: &[f32],
+    transformed: &mut [f32],
+) {
+    let geometry = tiling.geometry();
+    let map = Map {
+        values: x,
+        height: geometry.height,
+        width: geometry.width,
+        channels: geometry.in_channels,
+        padding: geometry.padding,
+    };
+    map.check(geometry.batch, rows.len() * tiling.columns, transformed);
+    dispatch(InputTiles {
+        tiling,
+        rows,
+        map,
+        transformed,
+    });
+}
+
+/// A·dy·Aᵀ of every 4x4 tile of the output's gradient; zero outside of the map.
+pub(super) fn transform_output_gradient(
+    tiling: &Tiling,
+    rows: Range<usize>,
+    dy: &[f32],
+    transformed: &mut [f32],
+) {
+    let geometry = tiling.geometry();
+    let map = Map {
+        values: dy,
+        height: geometry.out_height(),
+        width: geometry.out_width(),
+        channels: geometry.out_channels,
+        padding: 0,
+    };
+    map.check(geometry.batch, rows.len() * tiling.columns, transformed);
+    dispatch(OutputGradientTiles {
+        tiling,
+        rows,
+        map,
+        transformed,
+    });
+}
+
+/// A map of the batch that tiles are read from.
+struct Map<'a> {
+    values: &'a [f32],
+    height: usize,
+    width: usize,
+    channels: usize,
+    padding: usize,
+}
+
+impl Map<'_> {
+    /// What the unchecked loads and stores below rely on.
+    fn check(&self, batch: usize, tiles: usize, transformed: &[f32]) {
+        assert_eq!(
+            self.values.len(),
+            batch * self.height * self.width * self.channels
+        );
+        assert_eq!(transformed.len(), POINTS * tiles * self.channels);
+        assert!(self.channels.is_multiple_of(16));
+    }
+
+    /// The pixels of a square whose first output line and column are given; `zeros` (one pixel) outside of the map.
+    #[inline(always)]
+    fn pixels<'p, const SIDE: usize>(
+        &'p self,
+        (image, line): (usize, usize),
+        column: usize,
+        zeros: &'p [f32],
+    ) -> [[&'p [f32]; SIDE]; SIDE] {
+        let mut pixels = [[zeros; SIDE]; SIDE];
+        for (dy, row) in pixels.iter_mut().enumerate() {
+            let y = (line + dy).wrapping_sub(self.padding);
+            if y >= self.height {
+                continue;
+            }
+            let start = (image * self.height + y) * self.width;
+            for (dx, pixel) in row.iter_mut().enumerate() {
+                let x = (column + dx).wrapping_sub(self.padding);
+                if x < self.width {
+                    *pixel = &self.values[(start + x) * self.channels..][..self.channels];
+                }
+            }
+        }
+        pixels
+    }
+}
+
+/// The vector of channels from `channel` of every pixel.
+#[inline(always)]
+fn load<S: Simd, const SIDE: usize>(
+    simd: S,
+    pixels: &[[&[f32]; SIDE]; SIDE],
+    channel: usize,
+) -> [[S::f32s; SIDE]; SIDE] {
+    let mut square = [[simd.splat_f32s(0.0); SIDE]; SIDE];
+    for (row, pixels) in square.iter_mut().zip(pixels) {
+        for (value, pixel) in row.iter_mut().zip(pixels) {
+            // SAFETY: every pixel has `channels` elements, a multiple of the vector length, and channel is below it.
+            *value = unsafe {
+                pixel
+                    .as_ptr()
+                    .add(channel)
+                    .cast::<S::f32s>()
+                    .read_unaligned()
+            };
+        }
+    }
+    square
+}
+
+/// Writes the 36 points of one tile, from `channel`.
+#[inline(always)]
+fn store<S: Simd>(
+    points: [[S::f32s; IN]; IN],
+    transformed: &mut [f32],
+    plane: usize,
+    offset: usize,
+) {
+    for (index, value) in points.as_flattened().iter().enumerate() {
+        // SAFETY: `Map::check` made sure of 36 planes; the offset is that of a whole vector within a plane.
+        unsafe {
+            transformed
+                .as_mut_ptr()
+                .add(index * plane + offset)
+                .cast::<S::f32s>()
+                .write_unaligned(*value);
+        }
+    }
+}
+
+struct InputTiles<'a> {
+    tiling: &'a Tiling,
+    rows: Range<usize>,
+    map: Map<'a>,
+    transformed: &'a mut [f32],
+}
+
+impl WithSimd for InputTiles<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let channels = self.map.channels;
+        let zeros = vec![0.0; channels];
+        let plane = self.rows.len() * self.tiling.columns * channels;
+        let mut tile = 0;
+        for row in self.rows {
+            for column in 0..self.tiling.columns {
+                let place = self.tiling.place(row);
+                let pixels = self.map.pixels::<IN>(place, column * OUT, &zeros);
+                for channel in (0..channels).step_by(S::F32_LANES) {
+                    let square = load(simd, &pixels, channel);
+                    let points = both_ways::<S, IN, IN>(
+                        simd,
+                        square,
+                        #[inline(always)]
+                        |line| input_line(simd, line),
+                    );
+                    store::<S>(points, self.transformed, plane, tile * channels + channel);
+                }
+                tile += 1;
+            }
+        }
+    }
+}
+
+struct OutputGradientTiles<'a> {
+    tiling: &'a Tiling,
+    rows: Range<usize>,
+    map: Map<'a>,
+    transformed: &'a mut [f32],
+}
+
+impl WithSimd for OutputGradientTiles<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let channels = self.map.channels;
+        let zeros = vec![0.0; channels];
+        let plane = self.rows.len() * self.tiling.columns * channels;
+        let mut tile = 0;
+        for row in self.rows {
+            for column in 0..self.tiling.columns {
+                let place = self.tiling.place(row);
+                let pixels = self.map.pixels::<OUT>(place, column * OUT, &zeros);
+                for channel in (0..channels).step_by(S::F32_LANES) {
+                    let square = load(simd, &pixels, channel);
+                    let points = both_ways::<S, OUT, IN>(
+                        simd,
+                        square,
+                        #[inline(always)]
+                        |line| output_gradient_line(simd, line),
+                    );
+                    store::<S>(points, self.transformed, plane, tile * channels + channel);
+                }
+                tile += 1;
+            }
+        }
+    }
+}
+
+/// Products `[36, tiles, width]` of the output channels from `first_channel`.
+pub(super) struct OutputTiles<'a> {
+    pub(super) tiling: &'a Tiling,
+    pub(super) rows: Range<usize>,
+    pub(super) products: &'a [f32],
+    pub(super) first_channel: usize,
+    pub(super) width: usize,
+    /// The output lines of `rows`, all channels.
+    pub(super) y: &'a mut [f32],
+    pub(super) accumulate: bool,
+}
+
+impl OutputTiles<'_> {
+    /// y (+)= AᵀmA.
+    pub(super) fn run(self) {
+        let tiles = self.rows.len() * self.tiling.columns;
+        assert_eq!(self.products.len(), POINTS * tiles * self.width);
+        assert!(self.width.is_multiple_of(16));
+        dispatch(self);
+    }
+}
+
+impl WithSimd for OutputTiles<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let plane = self.rows.len() * self.tiling.columns * self.width;
+        let mut tile = 0;
+        for row in self.rows.clone() {
+            for column in 0..self.tiling.columns {
+                for channel in (0..self.width).step_by(S::F32_LANES) {
+                    let points = self.load(simd, plane, tile * self.width + channel);
+                    let square = both_ways::<S, IN, OUT>(
+                        simd,
+                        points,
+                        #[inline(always)]
+                        |line| output_line(simd, line),
+                    );
+                    self.store(
+                        simd,
+                        square,
+                        row,
+                        column * OUT,
+                        self.first_channel + channel,
+                    );
+                }
+                tile += 1;
+            }
+        }
+    }
+}
+
+impl OutputTiles<'_> {
+    #[inline(always)]
+    fn load<S: Simd>(&self, simd: S, plane: usize, offset: usize) -> [[S::f32s; IN]; IN] {
+        let mut points = [[simd.splat_f32s(0.0); IN]; IN];
+        for (index, value) in points.as_flattened_mut().iter_mut().enumerate() {
+            // SAFETY: `run` checked that there are 36 planes; the offset is that of a whole vector within a plane.
+            *value = unsafe {
+                self.products
+                    .as_ptr()
+                    .add(index * plane + offset)
+                    .cast::<S::f32s>()
+                    .read_unaligned()
+            };
+        }
+        points
+    }
+
+    /// Writes the pixels that lie inside of the map.
+    #[inline(always)]
+    fn store<S: Simd>(
+        &mut self,
+        simd: S,
+        square: [[S::f32s; OUT]; OUT],
+        row: usize,
+        column: usize,
+        channel: usize,
+    ) {
+        let geometry = self.tiling.geometry();
+        let (height, width, channels) = (
+            geometry.out_height(),
+            geometry.out_width(),
+            geometry.out_channels,
+        );
+        let start = self.tiling.output_start(row) - self.tiling.output_start(self.rows.start);
+        let (_, line) = self.tiling.place(row);
+        for (dy, values) in square.iter().enumerate().take(height - line) {
+            for (dx, value) in values.iter().enumerate().take(width - column) {
+                let offset = start + (dy * width + column + dx) * channels + channel;
+                let target = &mut self.y[offset..][..S::F32_LANES];
+                let target = &mut S::as_mut_simd_f32s(target).0[0];
+                *target = if self.accumulate {
+                    simd.add_f32s(*target, *value)
+                } else {
+                    *value
+                };
+            }
+        }
+    }
+}
