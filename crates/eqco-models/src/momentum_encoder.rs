@@ -1,5 +1,8 @@
 //! The momentum encoder's update: an exponential moving average of the online encoder's parameters.
 
+use candle_core::Tensor;
+use rayon::prelude::*;
+
 use crate::error::{ModelError, check_range};
 use crate::ops::access::{copy_into, read, write};
 use crate::ops::lanes::zip_chunks;
@@ -26,24 +29,37 @@ pub fn ema_update(
         in_range,
     )?;
     check_pairs(target.parameters(), source.parameters())?;
+    target
+        .parameters()
+        .par_iter()
+        .zip(source.parameters())
+        .try_for_each(|(target, source)| {
+            move_towards(target.value(), source.value(), ema_coefficient)
+        })?;
+    Ok(())
+}
+
+/// One pass at the speed of memory. It is not merged with the optimiser's, which reads the same values, because it belongs
+/// to the beginning of the next step: a checkpoint holds the momentum encoder before it.
+fn move_towards(target: &Tensor, source: &Tensor, ema_coefficient: f64) -> candle_core::Result<()> {
+    if ema_coefficient == 0.0 {
+        return copy_into(target, source);
+    }
     let share_of_new = (1.0 - ema_coefficient) as f32;
-    for (target, source) in target.parameters().iter().zip(source.parameters()) {
-        let (target, source) = (target.value(), source.value());
-        if ema_coefficient == 0.0 {
-            copy_into(target, source)?;
-            continue;
-        }
-        read(source, |source| {
-            write(target, |target| {
-                zip_chunks(target, source, |target, source| {
+    read(source, |source: &[f32]| {
+        write(target, |target: &mut [f32]| {
+            zip_chunks(
+                target,
+                source,
+                #[inline(always)]
+                |target, source| {
                     for (t, s) in target.iter_mut().zip(source) {
                         *t += share_of_new * (s - *t);
                     }
-                });
-            })
-        })??;
-    }
-    Ok(())
+                },
+            );
+        })
+    })?
 }
 
 fn check_pairs(targets: &[Parameter], sources: &[Parameter]) -> Result<(), ModelError> {

@@ -11,6 +11,9 @@ use super::LarsConfig;
 use crate::ops::lanes::{CHUNK, vectorized};
 use crate::params::ParameterRole;
 
+/// Sums that the norms are made of.
+const SUMS: usize = 8;
+
 /// Updates `weight` and `velocity`: one pass for the norms, one for the update.
 pub(super) fn update(
     config: &LarsConfig,
@@ -74,18 +77,34 @@ fn trust_ratio(trust_coefficient: f64, weight_decay: f64, weight: &[f32], gradie
     }
 }
 
-/// Σw² and Σ(g + λw)² in eight independent sums, which vectorise without reordering by the compiler.
+/// Σw² and Σ(g + λw)² in independent sums, which vectorise without reordering by the compiler.
 #[inline(always)]
 fn squared_norms(weight_decay: f64, weight: &[f32], gradient: &[f32]) -> (f64, f64) {
-    const SUMS: usize = 8;
-    let (mut weight_sums, mut gradient_sums) = ([0f64; SUMS], [0f64; SUMS]);
-    for (weight, gradient) in weight.chunks(SUMS).zip(gradient.chunks(SUMS)) {
-        for (lane, (w, g)) in weight.iter().zip(gradient).enumerate() {
-            let w = f64::from(*w);
-            let g = f64::from(*g) + weight_decay * w;
-            weight_sums[lane] += w * w;
-            gradient_sums[lane] += g * g;
-        }
+    let mut sums = [[0f64; SUMS]; 2];
+    let (weight, weight_rest) = weight.as_chunks::<SUMS>();
+    let (gradient, gradient_rest) = gradient.as_chunks::<SUMS>();
+    for (weight, gradient) in weight.iter().zip(gradient) {
+        add_squares(weight_decay, weight, gradient, &mut sums);
     }
-    (weight_sums.iter().sum(), gradient_sums.iter().sum())
+    // The rest is shorter than a chunk; zeros add nothing.
+    let mut padded = [[0f32; SUMS]; 2];
+    padded[0][..weight_rest.len()].copy_from_slice(weight_rest);
+    padded[1][..gradient_rest.len()].copy_from_slice(gradient_rest);
+    add_squares(weight_decay, &padded[0], &padded[1], &mut sums);
+    (sums[0].iter().sum(), sums[1].iter().sum())
+}
+
+#[inline(always)]
+fn add_squares(
+    weight_decay: f64,
+    weight: &[f32; SUMS],
+    gradient: &[f32; SUMS],
+    [weight_sums, gradient_sums]: &mut [[f64; SUMS]; 2],
+) {
+    for lane in 0..SUMS {
+        let w = f64::from(weight[lane]);
+        let g = f64::from(gradient[lane]) + weight_decay * w;
+        weight_sums[lane] += w * w;
+        gradient_sums[lane] += g * g;
+    }
 }

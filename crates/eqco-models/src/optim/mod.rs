@@ -14,6 +14,7 @@ mod tests;
 use std::collections::HashMap;
 
 use candle_core::Tensor;
+use rayon::prelude::*;
 
 use crate::error::{ModelError, check_range};
 use crate::ops::access::{copy_into, read, write};
@@ -98,14 +99,15 @@ impl Optimizer {
         )?;
         let gradients = self.matching_gradients(parameters, gradients)?;
         self.step_count += 1;
-        for ((slot, parameter), gradient) in self
-            .slots
-            .iter()
+        // Parallel over parameters and over chunks of each: a thread that has no chunk left to take goes on to another
+        // parameter, and the many small ones cost no waiting.
+        self.slots
+            .par_iter()
             .zip(parameters.parameters())
             .zip(gradients)
-        {
-            self.update(slot, parameter, gradient, learning_rate)?;
-        }
+            .try_for_each(|((slot, parameter), gradient)| {
+                self.update(slot, parameter, gradient, learning_rate)
+            })?;
         Ok(())
     }
 
