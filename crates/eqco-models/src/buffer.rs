@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Device, Result, Tensor};
 
-/// Free flat tensors, by element count.
+/// Free flat tensors, by type and element count.
 #[derive(Debug)]
 pub struct BufferPool {
     device: Device,
-    free: Mutex<HashMap<usize, Vec<Tensor>>>,
+    free: Mutex<HashMap<(DType, usize), Vec<Tensor>>>,
 }
 
 impl BufferPool {
@@ -24,15 +24,15 @@ impl BufferPool {
         })
     }
 
-    /// A flat f32 buffer of `len` elements with unspecified contents.
+    /// A flat buffer of `len` elements with unspecified contents.
     ///
     /// # Errors
     /// When the device cannot allocate.
-    pub(crate) fn take(self: &Arc<Self>, len: usize) -> Result<Buffer> {
-        let recycled = self.lock().get_mut(&len).and_then(Vec::pop);
+    pub(crate) fn take(self: &Arc<Self>, dtype: DType, len: usize) -> Result<Buffer> {
+        let recycled = self.lock().get_mut(&(dtype, len)).and_then(Vec::pop);
         let flat = match recycled {
             Some(flat) => flat,
-            None => Tensor::zeros(len, DType::F32, &self.device)?,
+            None => Tensor::zeros(len, dtype, &self.device)?,
         };
         Ok(Buffer {
             flat,
@@ -45,7 +45,7 @@ impl BufferPool {
         self.lock().clear();
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<usize, Vec<Tensor>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(DType, usize), Vec<Tensor>>> {
         // A panic while the map is held leaves at worst a missing entry: the map is still sound.
         self.free
             .lock()
@@ -75,7 +75,7 @@ impl Drop for Buffer {
         tests::poison(&flat);
         self.pool
             .lock()
-            .entry(flat.elem_count())
+            .entry((flat.dtype(), flat.elem_count()))
             .or_default()
             .push(flat);
     }
@@ -92,19 +92,23 @@ mod tests {
     use crate::tape::{Gradients, Mode, Tape};
 
     pub(super) fn poison(flat: &Tensor) {
-        write(flat, |values| values.fill(f32::NAN)).expect("buffers are f32 on the CPU");
+        let poisoned = match flat.dtype() {
+            DType::F32 => write(flat, |values| values.fill(f32::NAN)),
+            _ => write(flat, |values| values.fill(half::bf16::NAN)),
+        };
+        poisoned.expect("buffers are f32 or bf16 on the CPU");
     }
 
     #[test]
     fn a_dropped_buffer_is_handed_out_again_and_a_held_one_is_not() -> Result<()> {
         let pool = BufferPool::new(&Device::Cpu);
-        let first = pool.take(8)?;
+        let first = pool.take(DType::F32, 8)?;
         let first_id = first.flat().id();
-        let second = pool.take(8)?;
+        let second = pool.take(DType::F32, 8)?;
         assert_ne!(first_id, second.flat().id());
         drop(first);
-        assert_ne!(pool.take(9)?.flat().id(), first_id);
-        let again = pool.take(8)?;
+        assert_ne!(pool.take(DType::F32, 9)?.flat().id(), first_id);
+        let again = pool.take(DType::F32, 8)?;
         assert_eq!(again.flat().id(), first_id);
         let values = again.flat().to_vec1::<f32>()?;
         assert!(

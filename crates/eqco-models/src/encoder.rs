@@ -10,6 +10,7 @@ use crate::checkpoint::Checkpoint;
 use crate::normalization::Normalization;
 use crate::ops::normalize::l2_normalize;
 use crate::params::{ParameterBuilder, ParameterSet};
+use crate::precision::Precision;
 use crate::projection_head::{ProjectionHead, ProjectionHeadConfig};
 use crate::resnet::{EncoderConfig, ResNet};
 use crate::tape::{Activation, Mode, Tape};
@@ -24,13 +25,14 @@ pub struct Encoder {
     projection_head: ProjectionHead,
     head_config: ProjectionHeadConfig,
     normalization: Normalization,
+    precision: Precision,
     parameters: ParameterSet,
     pool: Arc<BufferPool>,
     device: Device,
 }
 
 impl Encoder {
-    /// An encoder at initialisation. Values depend on `seed` and parameter names alone.
+    /// An encoder at initialisation, which computes in f32. Values depend on `seed` and parameter names alone.
     ///
     /// # Errors
     /// When a configuration is out of range or the device cannot allocate.
@@ -54,10 +56,18 @@ impl Encoder {
             projection_head,
             head_config: *head,
             normalization,
+            precision: Precision::F32,
             parameters,
             pool,
             device,
         })
+    }
+
+    /// The same encoder, with the same parameters, with its backbone computed in `precision`.
+    #[must_use]
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
     }
 
     /// The query encoder of a checkpoint.
@@ -103,6 +113,7 @@ impl Encoder {
             &self.device,
         )?;
         copy.parameters.copy_from(&self.parameters)?;
+        copy.precision = self.precision;
         copy.pool = Arc::clone(&self.pool);
         Ok(copy)
     }
@@ -119,6 +130,10 @@ impl Encoder {
     pub fn normalization(&self) -> Normalization {
         self.normalization
     }
+    /// What the backbone computes in.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
     /// All parameters and buffers, `backbone.*` before `projection_head.*`.
     pub fn parameters(&self) -> &ParameterSet {
         &self.parameters
@@ -134,21 +149,22 @@ impl Encoder {
 
     /// A forward pass on this encoder's recycled memory.
     pub fn tape(&self, mode: Mode) -> Tape {
-        Tape::new(mode, &self.pool)
+        Tape::new(mode, &self.pool).with_precision(self.precision)
     }
 
-    /// Uploads and normalises u8 images `[N,S,S,3]` to f32 `[N,S,S,3]`.
+    /// Uploads and normalises u8 images `[N,S,S,3]` to `[N,S,S,3]` in this encoder's precision.
     ///
     /// # Errors
     /// When the number of bytes does not fit the image size.
     pub fn upload(&self, pixels: &[u8], image_size: usize) -> Result<Tensor> {
-        self.normalization.upload(pixels, image_size, &self.device)
+        self.normalization
+            .upload(pixels, image_size, self.precision, &self.device)
     }
 
-    /// Embeddings `[N,D]` of unit length of normalised images `[N,S,S,3]`.
+    /// Embeddings `[N,D]`, f32, of unit length of normalised images `[N,S,S,3]` as [`Encoder::upload`] gives them.
     ///
     /// # Errors
-    /// When shapes do not fit.
+    /// When shapes do not fit, or the images are not in this encoder's precision.
     pub fn embed(&self, tape: &mut Tape, images: &Tensor) -> Result<Activation> {
         let representation = self
             .backbone
@@ -157,7 +173,7 @@ impl Encoder {
         l2_normalize(tape, &embedding)
     }
 
-    /// Representations `[N,C]` of u8 images `[N,S,S,3]`, with running statistics; changes nothing.
+    /// Representations `[N,C]`, f32, of u8 images `[N,S,S,3]`, with running statistics; changes nothing.
     ///
     /// # Errors
     /// When the number of bytes does not fit the image size.

@@ -107,7 +107,7 @@ impl KeyQueue {
         let kept = count.min(capacity);
         let start = (self.cursor + (count - kept)) % capacity;
         let before_wrap = kept.min(capacity - start);
-        read(&keys.contiguous()?, |source| {
+        read(&keys.contiguous()?, |source: &[f32]| {
             write(&self.keys, |ring| {
                 let newest = &source[(count - kept) * dimension..];
                 let (first, rest) = newest.split_at(before_wrap * dimension);

@@ -12,6 +12,7 @@ pub mod normalization;
 pub mod ops;
 pub mod optim;
 pub mod params;
+pub mod precision;
 pub mod projection_head;
 pub mod resnet;
 mod saved_state;
@@ -19,5 +20,6 @@ pub mod tape;
 
 pub use encoder::Encoder;
 pub use normalization::Normalization;
+pub use precision::Precision;
 pub use projection_head::{HeadKind, ProjectionHeadConfig};
 pub use resnet::{Architecture, EncoderConfig, ResNet, Stem};

@@ -149,8 +149,12 @@ impl ResNet {
     /// Maps normalised images `[N,H,W,3]` to representations `[N,C]`.
     ///
     /// # Errors
-    /// When the images are too small or not of three channels.
+    /// When the images are too small, not of three channels, or not in the precision of the tape.
     pub fn forward(&self, tape: &mut Tape, images: &Activation) -> Result<Activation> {
+        let expected = tape.precision().dtype();
+        if images.dtype() != expected {
+            bail!("images: expected {expected:?}, found {:?}", images.dtype());
+        }
         let mut x = self.stem.forward(tape, images, None, Activate::Relu)?;
         if self.config.stem == Stem::Imagenet {
             x = max_pool(tape, &x)?;

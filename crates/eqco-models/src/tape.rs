@@ -8,14 +8,21 @@
 //! Why not candle's graph: every edge there costs a zero-fill and an addition of the whole tensor, and all activations
 //! live until the end (see ARCHITECTURE.md for the measurement).
 
+mod activation;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use candle_core::{Result, Shape, Tensor, bail};
+use candle_core::{DType, Result, Shape, Tensor, bail};
 
-use crate::buffer::{Buffer, BufferPool};
+use crate::buffer::BufferPool;
 use crate::ops::access;
 use crate::params::{Parameter, ParameterSet};
+use crate::precision::Precision;
+
+pub use self::activation::Activation;
+use self::activation::Node;
+pub(crate) use self::activation::{Recipe, Slot};
 
 /// How a forward pass treats batch statistics and whether it can be differentiated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,82 +33,6 @@ pub enum Mode {
     Unrecorded,
     /// Running statistics, nothing recorded: representations of a finished encoder.
     Evaluation,
-}
-
-/// A tensor inside a forward pass, channels-last `[N,H,W,C]` or `[N,C]`, f32. Its memory returns to the pool with the
-/// last clone; use [`Activation::to_tensor`] to keep a value.
-#[derive(Clone, Debug)]
-pub struct Activation {
-    tensor: Tensor,
-    node: Option<Node>,
-    _buffer: Option<Arc<Buffer>>,
-}
-
-impl Activation {
-    /// Wraps a tensor that needs no gradient, such as the normalised images.
-    ///
-    /// # Errors
-    /// When the tensor is not contiguous f32, or has a side of length 0 other than the batch.
-    pub fn constant(tensor: &Tensor) -> Result<Self> {
-        if tensor.dims().iter().skip(1).any(|side| *side == 0) {
-            bail!(
-                "expected pixels and channels, found an empty tensor {:?}",
-                tensor.dims()
-            );
-        }
-        if !tensor.is_contiguous() || tensor.dtype() != candle_core::DType::F32 {
-            bail!(
-                "expected a contiguous f32 tensor, found {:?} with strides {:?}",
-                tensor.dtype(),
-                tensor.stride()
-            );
-        }
-        Ok(Self {
-            tensor: tensor.clone(),
-            node: None,
-            _buffer: None,
-        })
-    }
-
-    /// The shape.
-    pub fn dims(&self) -> &[usize] {
-        self.tensor.dims()
-    }
-
-    /// A copy that outlives the pass.
-    ///
-    /// # Errors
-    /// When the copy fails on the device.
-    pub fn to_tensor(&self) -> Result<Tensor> {
-        self.tensor.copy()
-    }
-
-    /// The value in place. Crate-private: a clone that outlives the activation would see recycled memory.
-    pub(crate) fn tensor(&self) -> &Tensor {
-        &self.tensor
-    }
-
-    /// The name of this value on the tape, with its shape, without keeping its memory.
-    pub(crate) fn slot(&self) -> Option<Slot> {
-        self.node.map(|node| Slot {
-            node,
-            shape: self.tensor.shape().clone(),
-        })
-    }
-}
-
-/// A value on the tape of one pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Node {
-    pass: u64,
-    index: usize,
-}
-
-/// A place for the gradient of one activation.
-#[derive(Clone, Debug)]
-pub(crate) struct Slot {
-    node: Node,
-    shape: Shape,
 }
 
 /// Gradients of a [`ParameterSet`], by parameter index, in the parameters' memory layout.
@@ -157,6 +88,7 @@ pub struct Tape {
     /// Unique in this process, so that values of two passes are not taken for each other.
     id: u64,
     mode: Mode,
+    precision: Precision,
     pool: Arc<BufferPool>,
     batch_norm_group: Option<usize>,
     node_count: usize,
@@ -167,18 +99,20 @@ impl std::fmt::Debug for Tape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tape")
             .field("mode", &self.mode)
+            .field("precision", &self.precision)
             .field("records", &self.records.len())
             .finish_non_exhaustive()
     }
 }
 
 impl Tape {
-    /// A fresh pass that takes its memory from `pool`.
+    /// A fresh pass in f32 that takes its memory from `pool`.
     pub fn new(mode: Mode, pool: &Arc<BufferPool>) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             mode,
+            precision: Precision::F32,
             pool: Arc::clone(pool),
             batch_norm_group: None,
             node_count: 0,
@@ -191,6 +125,18 @@ impl Tape {
     pub fn with_batch_norm_group(mut self, samples: Option<usize>) -> Self {
         self.batch_norm_group = samples;
         self
+    }
+
+    /// Expects images, and so computes the backbone, in `precision`.
+    #[must_use]
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
+    }
+
+    /// The number format of the backbone's activations in this pass.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// How this pass treats statistics and gradients.
@@ -208,13 +154,13 @@ impl Tape {
     /// Those of [`Activation::constant`].
     pub fn input(&mut self, tensor: &Tensor) -> Result<Activation> {
         let mut activation = Activation::constant(tensor)?;
-        activation.node = Some(self.new_node());
+        activation.set_node(self.new_node());
         Ok(activation)
     }
 
     /// Room for an operation's output; contents unspecified.
-    pub(crate) fn allocate(&mut self, shape: impl Into<Shape>) -> Result<Activation> {
-        allocate(&self.pool, shape.into())
+    pub(crate) fn allocate(&mut self, shape: impl Into<Shape>, dtype: DType) -> Result<Activation> {
+        Activation::recycled(&self.pool, shape.into(), dtype)
     }
 
     /// Marks `output` as computed by an operation with this backward closure. Does nothing on a pass that does not record.
@@ -225,7 +171,7 @@ impl Tape {
     ) {
         if self.mode == Mode::Training {
             let node = self.new_node();
-            output.node = Some(node);
+            output.set_node(node);
             self.records.push(Record {
                 output: node,
                 backward: Box::new(backward),
@@ -233,7 +179,15 @@ impl Tape {
         }
     }
 
-    /// Propagates `gradient` (same shape as `output`) to all parameters and tracked inputs, and empties the tape.
+    /// Lets later operations that need the recorded `output` in their backward pass compute it again with `recipe` instead
+    /// of keeping it. Does nothing on a pass that does not record.
+    pub(crate) fn recompute(&self, output: &mut Activation, recipe: Recipe) {
+        if self.mode == Mode::Training {
+            output.set_recipe(recipe);
+        }
+    }
+
+    /// Propagates `gradient` (same shape and type as `output`) to all parameters and tracked inputs, and empties the tape.
     /// Returns the gradients of the inputs given to [`Tape::input`], in that order, where anything depends on them.
     ///
     /// # Errors
@@ -247,15 +201,18 @@ impl Tape {
         inputs: &[&Activation],
     ) -> Result<Vec<Option<Tensor>>> {
         let node = self.recorded(output)?;
-        if output.dims() != gradient.dims() {
+        if output.dims() != gradient.dims() || output.dtype() != gradient.dtype() {
             bail!(
-                "gradient: expected shape {:?}, found {:?}",
+                "gradient: expected shape {:?} of {:?}, found {:?} of {:?}",
                 output.dims(),
-                gradient.dims()
+                output.dtype(),
+                gradient.dims(),
+                gradient.dtype()
             );
         }
-        let seed = allocate(&self.pool, output.tensor.shape().clone())?;
-        access::copy_into(&seed.tensor, &gradient.contiguous()?)?;
+        let shape = output.tensor().shape().clone();
+        let seed = Activation::recycled(&self.pool, shape, output.dtype())?;
+        access::copy_into(seed.tensor(), &gradient.contiguous()?)?;
         let mut slots = vec![None; self.node_count];
         slots[node.index] = Some(seed);
         let mut pass = BackwardPass {
@@ -273,7 +230,7 @@ impl Tape {
             .iter()
             .map(|input| {
                 input
-                    .node
+                    .node()
                     .filter(|node| node.pass == self.id)
                     .and_then(|node| pass.slots[node.index].take())
                     .map(|g| g.to_tensor())
@@ -289,7 +246,7 @@ impl Tape {
                 self.mode
             );
         }
-        match output.node {
+        match output.node() {
             Some(node) if self.records.iter().any(|record| record.output == node) => Ok(node),
             _ => bail!(
                 "backward needs an output that this pass has recorded; a backward pass empties the tape, \
@@ -308,15 +265,6 @@ impl Tape {
     }
 }
 
-fn allocate(pool: &Arc<BufferPool>, shape: Shape) -> Result<Activation> {
-    let buffer = Arc::new(pool.take(shape.elem_count())?);
-    Ok(Activation {
-        tensor: buffer.flat().reshape(shape)?,
-        node: None,
-        _buffer: Some(buffer),
-    })
-}
-
 /// What a backward closure may do: get room for gradients and hand them on.
 pub(crate) struct BackwardPass<'a> {
     id: u64,
@@ -327,18 +275,18 @@ pub(crate) struct BackwardPass<'a> {
 
 impl BackwardPass<'_> {
     /// Scratch of the given shape; contents unspecified.
-    pub(crate) fn allocate(&self, shape: impl Into<Shape>) -> Result<Activation> {
-        allocate(&self.pool, shape.into())
+    pub(crate) fn allocate(&self, shape: impl Into<Shape>, dtype: DType) -> Result<Activation> {
+        Activation::recycled(&self.pool, shape.into(), dtype)
     }
 
     /// The gradient to write for `slot`, and whether another consumer has already written to it (then add).
     pub(crate) fn target(&mut self, slot: &Slot) -> Result<(Tensor, bool)> {
         let index = self.index(slot)?;
         if let Some(existing) = &self.slots[index] {
-            return Ok((existing.tensor.clone(), true));
+            return Ok((existing.tensor().clone(), true));
         }
-        let fresh = allocate(&self.pool, slot.shape.clone())?;
-        let tensor = fresh.tensor.clone();
+        let fresh = self.allocate(slot.shape.clone(), slot.dtype)?;
+        let tensor = fresh.tensor().clone();
         self.slots[index] = Some(fresh);
         Ok((tensor, false))
     }
@@ -347,7 +295,7 @@ impl BackwardPass<'_> {
     pub(crate) fn give(&mut self, slot: &Slot, gradient: Activation) -> Result<()> {
         let index = self.index(slot)?;
         match &self.slots[index] {
-            Some(existing) => access::add_into(&existing.tensor, &gradient.tensor),
+            Some(existing) => access::add_into(existing.tensor(), gradient.tensor()),
             None => {
                 self.slots[index] = Some(gradient);
                 Ok(())

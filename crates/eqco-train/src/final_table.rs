@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 use eqco_eval::{Comparison, EvalImages, compare, raw_pixels, represent};
-use eqco_models::Encoder;
+use eqco_models::{Encoder, Precision};
 
 use crate::config::TrainConfig;
 use crate::progress::Progress;
 use crate::step::untrained_encoder;
 
-/// Measures the three representations in the same way.
+/// Measures the three representations in the same way, all in f32 as `eqco-eval` does, whatever the run's precision.
 ///
 /// # Errors
 /// Those of reading the images and of the two evaluations.
@@ -24,7 +24,8 @@ pub fn measure(
         let mut show = |done| progress.update_task(&name, Some(done as f64 / total));
         represent(encoder, &name, images, &mut show).map(|found| found.features)
     };
-    let pretrained = represented(encoder, "pre-trained")?;
+    let encoder = encoder.clone().with_precision(Precision::F32);
+    let pretrained = represented(&encoder, "pre-trained")?;
     let untrained = represented(&untrained_encoder(config)?, "untrained")?;
     let pixels = raw_pixels(images)?;
     progress.update_task("kNN and linear probe", None);

@@ -46,7 +46,7 @@ impl Trainer {
     /// # Errors
     /// When a value of the configuration is out of range or memory cannot be allocated.
     pub fn new(config: &TrainConfig, steps_per_epoch: u64) -> Result<Self> {
-        let encoder = untrained_encoder(config)?;
+        let encoder = untrained_encoder(config)?.with_precision(config.precision);
         Ok(Self {
             config: config.clone(),
             steps_per_epoch,
@@ -131,7 +131,7 @@ impl Trainer {
     }
 }
 
-/// The encoder of a configuration at initialisation.
+/// The encoder of a configuration at initialisation, computing in f32.
 ///
 /// # Errors
 /// When a value of the configuration is out of range or memory cannot be allocated.

@@ -231,8 +231,8 @@ fn settings_that_do_not_fit_are_refused_with_a_way_out() {
         ),
         (
             "precision=bf16",
-            "`precision`: this version trains in f32 only",
-            "--precision",
+            "`precision`: the portable kernels compute in f32 only",
+            "--backend onednn",
         ),
         (
             "backend=onednn",

@@ -1,29 +1,37 @@
 //! Slices of candle tensors for kernels, and the two element-wise operations that everything needs.
 
 use std::cell::Cell;
+use std::marker::PhantomData;
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Storage, Tensor, bail};
 
+use super::element::{Element, for_element};
 use super::lanes;
 
-/// Calls `f` with the contents of a contiguous f32 tensor on the CPU.
-pub(crate) fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+/// Calls `f` with the contents of a contiguous tensor of `T` on the CPU.
+pub(crate) fn read<T: Element, R>(tensor: &Tensor, f: impl FnOnce(&[T]) -> R) -> Result<R> {
     let (storage, layout) = tensor.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(CpuStorage::F32(values)) => Ok(f(&values[bounds(layout)?])),
-        _ => bail!(
-            "expected an f32 tensor on the CPU, found {:?} on {:?}",
+    let values = match &*storage {
+        Storage::Cpu(storage) => T::slice(storage),
+        _ => None,
+    };
+    match values {
+        Some(values) => Ok(f(&values[bounds(layout)?])),
+        None => bail!(
+            "expected a tensor of {:?} on the CPU, found {:?} on {:?}",
+            T::DTYPE,
             tensor.dtype(),
             tensor.device()
         ),
     }
 }
 
-/// Calls `f` with the contents of a contiguous f32 tensor on the CPU, to be overwritten in place.
-pub(crate) fn write<R>(tensor: &Tensor, f: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
+/// Calls `f` with the contents of a contiguous tensor of `T` on the CPU, to be overwritten in place.
+pub(crate) fn write<T: Element, R>(tensor: &Tensor, f: impl FnOnce(&mut [T]) -> R) -> Result<R> {
     let op = Write {
         kernel: Cell::new(Some(f)),
         result: Cell::new(None),
+        element: PhantomData,
     };
     tensor.inplace_op1(&op)?;
     match op.result.take() {
@@ -32,19 +40,21 @@ pub(crate) fn write<R>(tensor: &Tensor, f: impl FnOnce(&mut [f32]) -> R) -> Resu
     }
 }
 
-struct Write<F, R> {
+struct Write<T, F, R> {
     kernel: Cell<Option<F>>,
     result: Cell<Option<R>>,
+    element: PhantomData<T>,
 }
 
-impl<F: FnOnce(&mut [f32]) -> R, R> InplaceOp1 for Write<F, R> {
+impl<T: Element, F: FnOnce(&mut [T]) -> R, R> InplaceOp1 for Write<T, F, R> {
     fn name(&self) -> &'static str {
         "eqco-kernel"
     }
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        let CpuStorage::F32(values) = storage else {
-            bail!("expected f32 storage, found {:?}", storage_kind(storage))
+        let found = storage_kind(storage);
+        let Some(values) = T::slice_mut(storage) else {
+            bail!("expected storage of {:?}, found {found:?}", T::DTYPE)
         };
         if let Some(kernel) = self.kernel.take() {
             self.result.set(Some(kernel(&mut values[bounds(layout)?])));
@@ -69,10 +79,10 @@ fn storage_kind(storage: &CpuStorage) -> candle_core::DType {
     storage.dtype()
 }
 
-/// `target = source`, in place; same element count.
+/// `target = source`, in place; same type and element count.
 pub(crate) fn copy_into(target: &Tensor, source: &Tensor) -> Result<()> {
-    read(source, |s| {
-        write(target, |t| {
+    for_element!(target.dtype(), T => read(source, |s: &[T]| {
+        write(target, |t: &mut [T]| {
             lanes::zip_chunks(
                 t,
                 s,
@@ -80,19 +90,23 @@ pub(crate) fn copy_into(target: &Tensor, source: &Tensor) -> Result<()> {
                 |t, s| t.copy_from_slice(s),
             )
         })
-    })?
+    })?)
 }
 
-/// `target += source`, in place; same element count.
+/// `target += source`, in place; same type and element count.
 pub(crate) fn add_into(target: &Tensor, source: &Tensor) -> Result<()> {
-    read(source, |s| {
-        write(target, |t| {
+    for_element!(target.dtype(), T => read(source, |s: &[T]| {
+        write(target, |t: &mut [T]| {
             lanes::zip_chunks(
                 t,
                 s,
                 #[inline(always)]
-                |t, s| t.iter_mut().zip(s).for_each(|(t, s)| *t += s),
+                |t, s| {
+                    for (t, s) in t.iter_mut().zip(s) {
+                        *t = T::store(t.load() + s.load());
+                    }
+                },
             )
         })
-    })?
+    })?)
 }

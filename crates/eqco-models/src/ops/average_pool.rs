@@ -1,13 +1,15 @@
 //! Global average pooling: `[N,H,W,C]` to the representation `[N,C]`.
 
-use candle_core::{Result, bail};
+use candle_core::{DType, Result, bail};
 use rayon::prelude::*;
 
 use super::access::{read, write};
+use super::element::{Element, for_element};
 use super::lanes::vectorized;
 use crate::tape::{Activation, Tape};
 
-/// Averages over height and width.
+/// Averages over height and width. The representation is f32 whatever the format of the maps: precision is cheap from
+/// here on, and the loss needs it.
 ///
 /// # Errors
 /// When the input is not four-dimensional or empty.
@@ -22,22 +24,22 @@ pub fn global_average_pool(tape: &mut Tape, input: &Activation) -> Result<Activa
         bail!("global_average_pool: empty input {:?}", input.dims());
     }
     let pixels = height * width;
-    let mut output = tape.allocate((batch, channels))?;
-    read(input.tensor(), |x| {
+    let mut output = tape.allocate((batch, channels), DType::F32)?;
+    for_element!(input.dtype(), T => read(input.tensor(), |x: &[T]| {
         write(output.tensor(), |y| forward(pixels, channels, x, y))
-    })??;
+    })??);
     let slot = input.slot();
     tape.record(&mut output, move |gradient, pass| {
         let Some(slot) = slot else { return Ok(()) };
         let (target, accumulate) = pass.target(&slot)?;
-        read(gradient.tensor(), |dy| {
-            write(&target, |dx| backward(pixels, channels, dy, dx, accumulate))
-        })?
+        for_element!(target.dtype(), T => read(gradient.tensor(), |dy| {
+            write(&target, |dx: &mut [T]| backward(pixels, channels, dy, dx, accumulate))
+        })?)
     });
     Ok(output)
 }
 
-fn forward(pixels: usize, channels: usize, x: &[f32], y: &mut [f32]) {
+fn forward<T: Element>(pixels: usize, channels: usize, x: &[T], y: &mut [f32]) {
     let share = 1.0 / pixels as f32;
     y.par_chunks_mut(channels)
         .zip(x.par_chunks(pixels * channels))
@@ -47,7 +49,7 @@ fn forward(pixels: usize, channels: usize, x: &[f32], y: &mut [f32]) {
                 || {
                     y.fill(0.0);
                     for pixel in x.chunks_exact(channels) {
-                        y.iter_mut().zip(pixel).for_each(|(y, x)| *y += x);
+                        y.iter_mut().zip(pixel).for_each(|(y, x)| *y += x.load());
                     }
                     y.iter_mut().for_each(|y| *y *= share);
                 },
@@ -55,7 +57,13 @@ fn forward(pixels: usize, channels: usize, x: &[f32], y: &mut [f32]) {
         });
 }
 
-fn backward(pixels: usize, channels: usize, dy: &[f32], dx: &mut [f32], accumulate: bool) {
+fn backward<T: Element>(
+    pixels: usize,
+    channels: usize,
+    dy: &[f32],
+    dx: &mut [T],
+    accumulate: bool,
+) {
     let share = 1.0 / pixels as f32;
     dx.par_chunks_mut(pixels * channels)
         .zip(dy.par_chunks(channels))
@@ -68,12 +76,12 @@ fn backward(pixels: usize, channels: usize, dy: &[f32], dx: &mut [f32], accumula
                             pixel
                                 .iter_mut()
                                 .zip(dy)
-                                .for_each(|(dx, dy)| *dx += dy * share);
+                                .for_each(|(dx, dy)| *dx = T::store(dx.load() + dy * share));
                         } else {
                             pixel
                                 .iter_mut()
                                 .zip(dy)
-                                .for_each(|(dx, dy)| *dx = dy * share);
+                                .for_each(|(dx, dy)| *dx = T::store(dy * share));
                         }
                     }
                 },

@@ -34,10 +34,10 @@ pub(crate) fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
 }
 
 /// Applies `kernel` to equal chunks of two slices of one length, in parallel.
-pub(crate) fn zip_chunks(
-    target: &mut [f32],
-    source: &[f32],
-    kernel: impl Fn(&mut [f32], &[f32]) + Sync,
+pub(crate) fn zip_chunks<T: Send, S: Sync>(
+    target: &mut [T],
+    source: &[S],
+    kernel: impl Fn(&mut [T], &[S]) + Sync,
 ) {
     assert_eq!(
         target.len(),

@@ -1,6 +1,6 @@
 //! Fully connected layer: y = x·Wᵀ + b.
 
-use candle_core::{Result, bail};
+use candle_core::{DType, Result, bail};
 use rayon::prelude::*;
 
 use super::access::{read, write};
@@ -45,7 +45,7 @@ pub fn linear(
         inputs,
         outputs,
     };
-    let mut output = tape.allocate((rows, outputs))?;
+    let mut output = tape.allocate((rows, outputs), DType::F32)?;
     read(input.tensor(), |x| {
         read(weight.value(), |w| {
             write(output.tensor(), |y| sizes.forward(x, w, y))

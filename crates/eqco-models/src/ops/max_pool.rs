@@ -6,6 +6,8 @@ use candle_core::{Result, bail};
 use rayon::prelude::*;
 
 use super::access::{read, write};
+use super::element::{Element, for_element};
+use super::lanes::vectorized;
 use crate::tape::{Activation, Tape};
 
 const SIDE: usize = 3;
@@ -28,28 +30,30 @@ pub fn max_pool(tape: &mut Tape, input: &Activation) -> Result<Activation> {
         width,
         channels,
     };
-    let mut output = tape.allocate((
+    let shape = (
         batch,
         height.div_ceil(STRIDE),
         width.div_ceil(STRIDE),
         channels,
-    ))?;
-    read(input.tensor(), |x| {
+    );
+    let mut output = tape.allocate(shape, input.dtype())?;
+    for_element!(input.dtype(), T => read(input.tensor(), |x: &[T]| {
         write(output.tensor(), |y| map.forward(x, y))
-    })??;
-    let (input, pooled) = (input.clone(), output.clone());
+    })??);
+    let (input, pooled) = (input.keep(), output.clone());
     tape.record(&mut output, move |gradient, pass| {
         let Some(slot) = input.slot() else {
             return Ok(());
         };
         let (target, accumulate) = pass.target(&slot)?;
-        read(input.tensor(), |x| {
+        let input = input.value(pass)?;
+        for_element!(input.dtype(), T => read(input.tensor(), |x: &[T]| {
             read(pooled.tensor(), |y| {
                 read(gradient.tensor(), |dy| {
                     write(&target, |dx| map.backward(x, y, dy, dx, accumulate))
                 })
             })
-        })???
+        })???)
     });
     Ok(output)
 }
@@ -70,28 +74,38 @@ impl Map {
         self.height.div_ceil(STRIDE) * self.out_width() * self.channels
     }
 
-    fn forward(&self, x: &[f32], y: &mut [f32]) {
+    fn forward<T: Element>(&self, x: &[T], y: &mut [T]) {
         let image = self.height * self.width * self.channels;
         y.par_chunks_mut(self.out_image())
             .zip(x.par_chunks(image))
             .for_each(|(y, x)| {
-                for (index, pixel) in y.chunks_exact_mut(self.channels).enumerate() {
-                    pixel.fill(f32::NEG_INFINITY);
-                    self.window(index, |source| {
-                        for (target, value) in pixel.iter_mut().zip(&x[source..]) {
-                            // A NaN wins, as in PyTorch, so that a diverged run shows.
-                            *target = if *value > *target || value.is_nan() {
-                                *value
-                            } else {
-                                *target
-                            };
-                        }
-                    });
-                }
+                vectorized(
+                    #[inline(always)]
+                    || self.pool_image(x, y),
+                );
             });
     }
 
-    fn backward(&self, x: &[f32], y: &[f32], dy: &[f32], dx: &mut [f32], accumulate: bool) {
+    #[inline(always)]
+    fn pool_image<T: Element>(&self, x: &[T], y: &mut [T]) {
+        for (index, pixel) in y.chunks_exact_mut(self.channels).enumerate() {
+            pixel.fill(T::store(f32::NEG_INFINITY));
+            self.window(
+                index,
+                #[inline(always)]
+                |source| {
+                    for (target, value) in pixel.iter_mut().zip(&x[source..]) {
+                        let (largest, candidate) = (target.load(), value.load());
+                        // A NaN wins, as in PyTorch, so that a diverged run shows.
+                        let wins = candidate > largest || candidate.is_nan();
+                        *target = if wins { *value } else { *target };
+                    }
+                },
+            );
+        }
+    }
+
+    fn backward<T: Element>(&self, x: &[T], y: &[T], dy: &[T], dx: &mut [T], accumulate: bool) {
         let image = self.height * self.width * self.channels;
         let outputs = y
             .par_chunks(self.out_image())
@@ -101,31 +115,48 @@ impl Map {
             .zip(outputs)
             .for_each(|((dx, x), (y, dy))| {
                 if !accumulate {
-                    dx.fill(0.0);
+                    dx.fill(T::ZERO);
                 }
-                let mut pending = vec![0.0; self.channels];
-                for (index, (y, dy)) in y
-                    .chunks_exact(self.channels)
-                    .zip(dy.chunks_exact(self.channels))
-                    .enumerate()
-                {
-                    pending.copy_from_slice(dy);
-                    self.window(index, |source| {
-                        let window = dx[source..]
-                            .iter_mut()
-                            .zip(&x[source..])
-                            .zip(y.iter().zip(&mut pending));
-                        for ((dx, x), (y, pending)) in window {
-                            if x == y {
-                                *dx += std::mem::take(pending);
-                            }
-                        }
-                    });
-                }
+                vectorized(
+                    #[inline(always)]
+                    || self.scatter_image(x, y, dy, dx),
+                );
             });
     }
 
+    #[inline(always)]
+    fn scatter_image<T: Element>(&self, x: &[T], y: &[T], dy: &[T], dx: &mut [T]) {
+        let mut pending = vec![0.0; self.channels];
+        for (index, (y, dy)) in y
+            .chunks_exact(self.channels)
+            .zip(dy.chunks_exact(self.channels))
+            .enumerate()
+        {
+            for (pending, dy) in pending.iter_mut().zip(dy) {
+                *pending = dy.load();
+            }
+            self.window(
+                index,
+                #[inline(always)]
+                |source| {
+                    let window = dx[source..]
+                        .iter_mut()
+                        .zip(&x[source..])
+                        .zip(y.iter().zip(&mut pending));
+                    for ((dx, x), (y, pending)) in window {
+                        // Two selections instead of a branch, which would not vectorise.
+                        let is_largest = x.load() == y.load();
+                        let sum = T::store(dx.load() + *pending);
+                        *dx = if is_largest { sum } else { *dx };
+                        *pending = if is_largest { 0.0 } else { *pending };
+                    }
+                },
+            );
+        }
+    }
+
     /// Calls `visit` with the offset of every input pixel under output pixel `index`, in reading order.
+    #[inline(always)]
     fn window(&self, index: usize, mut visit: impl FnMut(usize)) {
         let (row, column) = (index / self.out_width(), index % self.out_width());
         for y in covered(row, self.height) {

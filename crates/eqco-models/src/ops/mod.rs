@@ -9,6 +9,7 @@ pub(crate) mod access;
 pub mod average_pool;
 pub mod batch_norm;
 pub mod conv2d;
+pub mod element;
 pub(crate) mod lanes;
 pub mod linear;
 pub(crate) mod matmul;

@@ -1,6 +1,6 @@
 //! L2 normalisation of embeddings: y = x / max(‖x‖, ε).
 
-use candle_core::{Result, bail};
+use candle_core::{DType, Result, bail};
 use rayon::prelude::*;
 
 use super::access::{read, write};
@@ -17,7 +17,7 @@ pub fn l2_normalize(tape: &mut Tape, input: &Activation) -> Result<Activation> {
     let &[_, dim] = input.dims() else {
         bail!("l2_normalize: expected [N,D], found {:?}", input.dims())
     };
-    let mut output = tape.allocate(input.tensor().shape().clone())?;
+    let mut output = tape.allocate(input.tensor().shape().clone(), DType::F32)?;
     read(input.tensor(), |x| {
         write(output.tensor(), |y| {
             y.par_chunks_mut(dim)

@@ -3,6 +3,7 @@
 use candle_core::Result;
 
 use super::access::{read, write};
+use super::element::{Element, for_element};
 use super::lanes::zip_chunks;
 use crate::tape::{Activation, Tape};
 
@@ -11,39 +12,43 @@ use crate::tape::{Activation, Tape};
 /// # Errors
 /// When memory cannot be allocated.
 pub fn relu(tape: &mut Tape, input: &Activation) -> Result<Activation> {
-    let mut output = tape.allocate(input.tensor().shape().clone())?;
-    read(input.tensor(), |x| {
-        write(output.tensor(), |y| {
-            zip_chunks(
-                y,
-                x,
-                #[inline(always)]
-                |y, x| {
-                    y.iter_mut()
-                        .zip(x)
-                        .for_each(|(y, x)| *y = if *x < 0.0 { 0.0 } else { *x })
-                },
-            )
-        })
-    })??;
+    let mut output = tape.allocate(input.tensor().shape().clone(), input.dtype())?;
+    for_element!(input.dtype(), T => read(input.tensor(), |x: &[T]| {
+        write(output.tensor(), |y| forward(x, y))
+    })??);
     let (slot, kept) = (input.slot(), output.clone());
     tape.record(&mut output, move |gradient, pass| {
         let Some(slot) = slot else { return Ok(()) };
-        read(kept.tensor(), |y| {
-            write(gradient.tensor(), |dy| {
-                zip_chunks(
-                    dy,
-                    y,
-                    #[inline(always)]
-                    |dy, y| {
-                        dy.iter_mut()
-                            .zip(y)
-                            .for_each(|(dy, y)| *dy = if *y > 0.0 { *dy } else { 0.0 })
-                    },
-                );
-            })
-        })??;
+        for_element!(kept.dtype(), T => read(kept.tensor(), |y: &[T]| {
+            write(gradient.tensor(), |dy| backward(y, dy))
+        })??);
         pass.give(&slot, gradient)
     });
     Ok(output)
+}
+
+fn forward<T: Element>(x: &[T], y: &mut [T]) {
+    zip_chunks(
+        y,
+        x,
+        #[inline(always)]
+        |y, x| {
+            for (y, x) in y.iter_mut().zip(x) {
+                *y = if x.load() < 0.0 { T::ZERO } else { *x };
+            }
+        },
+    );
+}
+
+fn backward<T: Element>(y: &[T], dy: &mut [T]) {
+    zip_chunks(
+        dy,
+        y,
+        #[inline(always)]
+        |dy, y| {
+            for (dy, y) in dy.iter_mut().zip(y) {
+                *dy = if y.load() > 0.0 { *dy } else { T::ZERO };
+            }
+        },
+    );
 }

@@ -20,7 +20,7 @@ use eqco_data::recipe::RecipeConfig;
 use eqco_eval::EvalConfig;
 use eqco_models::method::MethodConfig;
 use eqco_models::optim::{OptimizerConfig, ScheduleConfig};
-use eqco_models::{EncoderConfig, Normalization, ProjectionHeadConfig};
+use eqco_models::{EncoderConfig, Normalization, Precision, ProjectionHeadConfig};
 use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
@@ -85,16 +85,6 @@ pub enum BackendName {
     Onednn,
     /// CUDA kernels with cuDNN.
     Cuda,
-}
-
-/// Number format of activations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// 32-bit floating point.
-    F32,
-    /// bfloat16 activations over f32 weights.
-    Bf16,
 }
 
 /// What a run writes.

@@ -3,10 +3,10 @@
 use std::fmt::Display;
 
 use eqco_data::recipe::{Recipe, RecipeName};
-use eqco_models::Stem;
+use eqco_models::{Precision, Stem};
 
 use super::error::ConfigError;
-use super::{BackendName, DeviceName, Precision, TrainConfig};
+use super::{BackendName, DeviceName, TrainConfig};
 
 /// Smallest view for the ImageNet stem: its five halvings leave one pixel.
 const LEAST_IMAGENET_STEM_SIZE: usize = 32;
@@ -33,9 +33,13 @@ impl TrainConfig {
             let hint = "leave --device away to train on the CPU";
             return conflict("device", "this build has no CUDA", hint);
         }
-        if self.precision == Precision::Bf16 {
-            let hint = "leave --precision away";
-            return conflict("precision", "this version trains in f32 only", hint);
+        if self.precision == Precision::Bf16 && self.backend == BackendName::Portable {
+            let hint = "--backend onednn computes in bf16; or leave --precision away";
+            return conflict(
+                "precision",
+                "the portable kernels compute in f32 only",
+                hint,
+            );
         }
         if self.backend != BackendName::Portable {
             let name = if self.backend == BackendName::Cuda {

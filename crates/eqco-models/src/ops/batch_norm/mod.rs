@@ -1,17 +1,22 @@
 //! Batch normalisation over all but the last axis, fused with an optional residual addition and ReLU.
 //!
 //! y = relu(γ·(x − mean)/√(var + ε) + β + residual). Two passes forward (statistics; normalise, add, clip) and two
-//! backward. Nothing is stored beside the input and output that the neighbouring operations keep anyway: the normalised
-//! value is recomputed, and the ReLU's mask is the sign of the recomputed (or, with a residual, stored) output.
+//! backward. Nothing is stored beside the input (and, with a residual, the output that the neighbouring operations keep
+//! anyway): the normalised value is recomputed, and the ReLU's mask is the sign of the recomputed or stored output.
+//! Operations behind need not keep the output without a residual either: it leaves them a recipe to compute it again.
 
 pub mod portable;
+
+use std::ops::Range;
+use std::sync::Arc;
 
 use candle_core::{Result, bail};
 
 use self::portable::{Affine, Mask, Statistics};
 use super::access::{read, write};
+use super::element::{Element, for_element};
 use crate::params::{NamedBuffer, Parameter, ParameterBuilder};
-use crate::tape::{Activation, BackwardPass, Mode, Slot, Tape};
+use crate::tape::{Activation, BackwardPass, Mode, Recipe, Slot, Tape};
 
 /// Added to the variance, as PyTorch's default.
 pub const EPSILON: f64 = 1e-5;
@@ -72,28 +77,37 @@ impl BatchNorm {
         activate: Activate,
     ) -> Result<Activation> {
         self.check(input, residual)?;
-        let mut output = tape.allocate(input.tensor().shape().clone())?;
+        let mut output = tape.allocate(input.tensor().shape().clone(), input.dtype())?;
         if tape.mode() == Mode::Evaluation {
             let affine = self.running_affine()?;
-            self.apply(input, residual, activate, &[affine], &output)?;
+            apply(&[affine], input, residual, activate, &output)?;
             return Ok(output);
         }
         let groups = group_count(tape, input)?;
         let statistics = self.batch_statistics(input, groups)?;
-        let affine: Vec<Affine> = statistics
+        let affine: Arc<[Affine]> = statistics
             .iter()
             .map(|s| self.with_parameters(|w, b| Affine::new(s, w, b)))
             .collect::<Result<_>>()?;
-        self.apply(input, residual, activate, &affine, &output)?;
-        self.record(
-            tape,
-            input,
-            residual,
+        apply(&affine, input, residual, activate, &output)?;
+        let saved = Saved {
+            layer: self.clone(),
+            input: input.clone(),
+            residual: residual.and_then(Activation::slot),
             activate,
+            // With a residual the sign of the output cannot be recomputed from the input alone.
+            output: residual.is_some().then(|| output.clone()),
             statistics,
-            affine,
-            &mut output,
-        );
+            affine: Arc::clone(&affine),
+        };
+        tape.record(&mut output, move |gradient, pass| {
+            saved.backward(gradient, pass)
+        });
+        if residual.is_none() {
+            let input = input.clone();
+            let recipe = Recipe::new(move |output| apply(&affine, &input, None, activate, output));
+            tape.recompute(&mut output, recipe);
+        }
         Ok(output)
     }
 
@@ -107,12 +121,16 @@ impl BatchNorm {
             );
         }
         match residual {
-            Some(residual) if residual.dims() != input.dims() => {
+            Some(residual)
+                if residual.dims() != input.dims() || residual.dtype() != input.dtype() =>
+            {
                 bail!(
-                    "{}: residual of shape {:?} for input {:?}",
+                    "{}: residual of shape {:?} ({:?}) for input {:?} ({:?})",
                     self.weight.name(),
                     residual.dims(),
-                    input.dims()
+                    residual.dtype(),
+                    input.dims(),
+                    input.dtype()
                 )
             }
             _ => Ok(()),
@@ -146,11 +164,13 @@ impl BatchNorm {
                 input.dims()
             );
         }
-        let statistics: Vec<Statistics> = read(input.tensor(), |x| {
-            x.chunks_exact(x.len() / groups)
-                .map(|x| Statistics::of(x, channels, EPSILON))
-                .collect()
-        })?;
+        let statistics: Vec<Statistics> = for_element!(input.dtype(), T => {
+            read(input.tensor(), |x: &[T]| {
+                x.chunks_exact(x.len() / groups)
+                    .map(|x| Statistics::of(x, channels, EPSILON))
+                    .collect()
+            })?
+        });
         for group in &statistics {
             write(self.running_mean.value(), |m| {
                 group.update_running_mean(m, BATCH_NORM_MOMENTUM)
@@ -161,65 +181,42 @@ impl BatchNorm {
         }
         Ok(statistics)
     }
+}
 
-    fn apply(
-        &self,
-        input: &Activation,
-        residual: Option<&Activation>,
-        activate: Activate,
-        affine: &[Affine],
-        output: &Activation,
-    ) -> Result<()> {
-        let relu = activate == Activate::Relu;
-        let run = |residual: Option<&[f32]>| {
-            read(input.tensor(), |x| {
-                write(output.tensor(), |y| {
-                    let group = x.len() / affine.len();
-                    for (index, affine) in affine.iter().enumerate() {
-                        let range = index * group..(index + 1) * group;
-                        let residual = residual.map(|r| &r[range.clone()]);
-                        portable::normalize(
-                            affine,
-                            &x[range.clone()],
-                            residual,
-                            relu,
-                            &mut y[range],
-                        );
-                    }
-                })
-            })?
-        };
-        match residual {
-            Some(residual) => read(residual.tensor(), |r| run(Some(r)))?,
-            None => run(None),
-        }
-    }
+/// Normalises consecutive groups of `input` by one affine map each.
+fn apply(
+    affine: &[Affine],
+    input: &Activation,
+    residual: Option<&Activation>,
+    activate: Activate,
+    output: &Activation,
+) -> Result<()> {
+    for_element!(input.dtype(), T => apply_to::<T>(affine, input, residual, activate, output))
+}
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the saved state of one operation"
-    )]
-    fn record(
-        &self,
-        tape: &mut Tape,
-        input: &Activation,
-        residual: Option<&Activation>,
-        activate: Activate,
-        statistics: Vec<Statistics>,
-        affine: Vec<Affine>,
-        output: &mut Activation,
-    ) {
-        let saved = Saved {
-            layer: self.clone(),
-            input: input.clone(),
-            residual: residual.and_then(Activation::slot),
-            activate,
-            // With a residual the sign of the output cannot be recomputed from the input alone.
-            output: residual.is_some().then(|| output.clone()),
-            statistics,
-            affine,
-        };
-        tape.record(output, move |gradient, pass| saved.backward(gradient, pass));
+fn apply_to<T: Element>(
+    affine: &[Affine],
+    input: &Activation,
+    residual: Option<&Activation>,
+    activate: Activate,
+    output: &Activation,
+) -> Result<()> {
+    let relu = activate == Activate::Relu;
+    let run = |residual: Option<&[T]>| {
+        read(input.tensor(), |x: &[T]| {
+            write(output.tensor(), |y: &mut [T]| {
+                let group = x.len() / affine.len();
+                for (index, affine) in affine.iter().enumerate() {
+                    let range = index * group..(index + 1) * group;
+                    let residual = residual.map(|r| &r[range.clone()]);
+                    portable::normalize(affine, &x[range.clone()], residual, relu, &mut y[range]);
+                }
+            })
+        })?
+    };
+    match residual {
+        Some(residual) => read(residual.tensor(), |r| run(Some(r)))?,
+        None => run(None),
     }
 }
 
@@ -244,38 +241,21 @@ struct Saved {
     activate: Activate,
     output: Option<Activation>,
     statistics: Vec<Statistics>,
-    affine: Vec<Affine>,
+    affine: Arc<[Affine]>,
 }
 
 impl Saved {
     /// Turns the output's gradient into the input's in place, and hands the masked gradient to the residual.
     fn backward(self, gradient: Activation, pass: &mut BackwardPass<'_>) -> Result<()> {
         let residual = match &self.residual {
-            Some(slot) => Some((slot, pass.allocate(gradient.tensor().shape().clone())?)),
+            Some(slot) => {
+                let shape = gradient.tensor().shape().clone();
+                Some((slot, pass.allocate(shape, gradient.dtype())?))
+            }
             None => None,
         };
         let masked = residual.as_ref().map(|(_, masked)| masked);
-        match (self.activate, &self.output) {
-            (Activate::Linear, _) => self.run(&gradient, masked, |_, _| Mask::None, pass)?,
-            (Activate::Relu, None) => {
-                self.run(
-                    &gradient,
-                    masked,
-                    |group, _| Mask::FromInput(&self.affine[group]),
-                    pass,
-                )?;
-            }
-            (Activate::Relu, Some(output)) => {
-                read(output.tensor(), |y| {
-                    self.run(
-                        &gradient,
-                        masked,
-                        |_, range| Mask::FromOutput(&y[range]),
-                        pass,
-                    )
-                })??;
-            }
-        }
+        for_element!(gradient.dtype(), T => self.masked_backward::<T>(&gradient, masked, pass))?;
         if let Some((slot, masked)) = residual {
             pass.give(slot, masked)?;
         }
@@ -285,18 +265,37 @@ impl Saved {
         }
     }
 
-    fn run<'a>(
+    fn masked_backward<T: Element>(
         &self,
         gradient: &Activation,
         masked: Option<&Activation>,
-        mask: impl Fn(usize, std::ops::Range<usize>) -> Mask<'a>,
+        pass: &mut BackwardPass<'_>,
+    ) -> Result<()> {
+        match (self.activate, &self.output) {
+            (Activate::Linear, _) => self.run(gradient, masked, |_, _| Mask::<T>::None, pass),
+            (Activate::Relu, None) => {
+                let mask = |group, _| Mask::<T>::FromInput(&self.affine[group]);
+                self.run(gradient, masked, mask, pass)
+            }
+            (Activate::Relu, Some(output)) => read(output.tensor(), |y: &[T]| {
+                let mask = |_, range| Mask::FromOutput(&y[range]);
+                self.run(gradient, masked, mask, pass)
+            })?,
+        }
+    }
+
+    fn run<'a, T: Element>(
+        &self,
+        gradient: &Activation,
+        masked: Option<&Activation>,
+        mask: impl Fn(usize, Range<usize>) -> Mask<'a, T>,
         pass: &mut BackwardPass<'_>,
     ) -> Result<()> {
         let (weight_target, add_weight) = pass.parameter_target(&self.layer.weight);
         let (bias_target, add_bias) = pass.parameter_target(&self.layer.bias);
-        let kernel = |mut masked: Option<&mut [f32]>| {
-            read(self.input.tensor(), |x| {
-                write(gradient.tensor(), |dy| {
+        let kernel = |mut masked: Option<&mut [T]>| {
+            read(self.input.tensor(), |x: &[T]| {
+                write(gradient.tensor(), |dy: &mut [T]| {
                     let group = x.len() / self.statistics.len();
                     for (index, statistics) in self.statistics.iter().enumerate() {
                         let range = index * group..(index + 1) * group;

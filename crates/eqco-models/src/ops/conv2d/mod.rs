@@ -1,8 +1,10 @@
 //! Two-dimensional convolution without bias, channels-last.
 
 pub mod portable;
+#[cfg(test)]
+mod rounded;
 
-use candle_core::{Result, bail};
+use candle_core::{DType, Result, bail};
 
 use super::access::{read, write};
 use crate::params::Parameter;
@@ -110,21 +112,33 @@ pub fn conv2d(
         padding,
     };
     geometry.check(weight.name())?;
-    let mut output = tape.allocate((
+    if input.dtype() != DType::F32 {
+        #[cfg(test)]
+        return rounded::conv2d(tape, input, weight, stride, padding);
+        #[cfg(not(test))]
+        bail!(
+            "convolution {}: the portable kernels compute in f32, found activations of {:?}; \
+             bf16 needs the oneDNN kernels (--backend onednn)",
+            weight.name(),
+            input.dtype()
+        );
+    }
+    let shape = (
         batch,
         geometry.out_height(),
         geometry.out_width(),
         out_channels,
-    ))?;
+    );
+    let mut output = tape.allocate(shape, input.dtype())?;
     read(input.tensor(), |x| {
         read(weight.value(), |w| {
             write(output.tensor(), |y| portable::forward(&geometry, x, w, y))
         })
     })???;
-    let (input, weight) = (input.clone(), weight.clone());
+    let (input, weight) = (input.keep(), weight.clone());
     tape.record(&mut output, move |gradient, pass| {
         let (target, accumulate) = pass.parameter_target(&weight);
-        read(input.tensor(), |x| {
+        read(input.value(pass)?.tensor(), |x| {
             read(gradient.tensor(), |dy| {
                 write(&target, |dw| {
                     portable::backward_weight(&geometry, x, dy, dw, accumulate)

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::statistics::gcd;
 use super::task_len;
+use crate::ops::element::Element;
 use crate::ops::lanes::vectorized;
 
 /// Columns whose sums are held in registers at a time.
@@ -16,11 +17,12 @@ pub(super) const BLOCK: usize = 32;
 type BlockSums = [[f32; BLOCK]; 2];
 
 /// Sums the two terms that `terms` makes of the elements of three slices (`[rows, channels]` each; the same slice may be
-/// given several times) and of their column in the wide row. `terms` must be `#[inline(always)]`.
-pub(super) fn column_sums(
-    slices: [&[f32]; 3],
+/// given several times) and of three constants of their column (`[wide row]` each). `terms` must be `#[inline(always)]`.
+pub(super) fn column_sums<T: Element>(
+    slices: [&[T]; 3],
+    constants: [&[f32]; 3],
     channels: usize,
-    terms: impl Fn([f32; 3], usize) -> [f32; 2] + Sync,
+    terms: impl Fn([f32; 3], [f32; 3]) -> [f32; 2] + Sync,
 ) -> (Vec<f64>, Vec<f64>) {
     let wide = channels * (BLOCK / gcd(channels, BLOCK));
     let (whole, task) = (slices[0].len() / wide * wide, task_len(wide));
@@ -31,12 +33,13 @@ pub(super) fn column_sums(
         .map(|((a, b), c)| {
             vectorized(
                 #[inline(always)]
-                || sum_blocks([a, b, c], wide, &terms),
+                || sum_blocks([a, b, c], constants, wide, &terms),
             )
         })
         .collect();
     if whole < slices[0].len() {
-        partials.push(sum_rest(slices.map(|slice| &slice[whole..]), wide, &terms));
+        let rest = slices.map(|slice| &slice[whole..]);
+        partials.push(sum_rest(rest, constants, wide, &terms));
     }
     fold(&partials, channels)
 }
@@ -55,15 +58,22 @@ fn fold(partials: &[Vec<BlockSums>], channels: usize) -> (Vec<f64>, Vec<f64>) {
 }
 
 #[inline(always)]
-fn sum_blocks(
-    slices: [&[f32]; 3],
+fn sum_blocks<T: Element>(
+    slices: [&[T]; 3],
+    constants: [&[f32]; 3],
     wide: usize,
-    terms: &impl Fn([f32; 3], usize) -> [f32; 2],
+    terms: &impl Fn([f32; 3], [f32; 3]) -> [f32; 2],
 ) -> Vec<BlockSums> {
     let mut blocks = Vec::with_capacity(wide / BLOCK);
     // A loop, not `map` and `collect`: their closure would not be inlined and so not be vectorised.
     for offset in (0..wide).step_by(BLOCK) {
         let [mut first, mut second] = [[0.0; BLOCK]; 2];
+        // Blocks of known length: a bound to check in the inner loop would stop its vectorisation.
+        let [p, q, r] = [
+            block(constants[0], offset),
+            block(constants[1], offset),
+            block(constants[2], offset),
+        ];
         for start in (offset..slices[0].len()).step_by(wide) {
             let [a, b, c] = [
                 block(slices[0], start),
@@ -71,7 +81,8 @@ fn sum_blocks(
                 block(slices[2], start),
             ];
             for column in 0..BLOCK {
-                let [x, y] = terms([a[column], b[column], c[column]], offset + column);
+                let loaded = [a[column].load(), b[column].load(), c[column].load()];
+                let [x, y] = terms(loaded, [p[column], q[column], r[column]]);
                 first[column] += x;
                 second[column] += y;
             }
@@ -82,21 +93,22 @@ fn sum_blocks(
 }
 
 #[inline(always)]
-fn block(slice: &[f32], start: usize) -> &[f32; BLOCK] {
+fn block<T>(slice: &[T], start: usize) -> &[T; BLOCK] {
     slice[start..]
         .first_chunk()
         .expect("tasks are whole wide rows")
 }
 
 /// The rows that do not fill a wide row: padded to one, summed, and only the real columns kept.
-fn sum_rest(
-    slices: [&[f32]; 3],
+fn sum_rest<T: Element>(
+    slices: [&[T]; 3],
+    constants: [&[f32]; 3],
     wide: usize,
-    terms: &impl Fn([f32; 3], usize) -> [f32; 2],
+    terms: &impl Fn([f32; 3], [f32; 3]) -> [f32; 2],
 ) -> Vec<BlockSums> {
     let real = slices[0].len();
-    let padded = slices.map(|slice| [slice, &vec![0.0; wide - real]].concat());
-    let mut blocks = sum_blocks([&padded[0], &padded[1], &padded[2]], wide, terms);
+    let padded = slices.map(|slice| [slice, &vec![T::ZERO; wide - real]].concat());
+    let mut blocks = sum_blocks([&padded[0], &padded[1], &padded[2]], constants, wide, terms);
     for column in real..wide {
         for sums in &mut blocks[column / BLOCK] {
             sums[column % BLOCK] = 0.0;

@@ -1,4 +1,5 @@
-//! Batch-normalisation kernels on `[rows, channels]` slices: two passes forward, two backward.
+//! Batch-normalisation kernels on `[rows, channels]` slices: two passes forward, two backward. Arithmetic is f32 for any
+//! [`Element`], sums are f64 across tasks.
 
 mod column_sums;
 mod statistics;
@@ -7,19 +8,20 @@ use rayon::prelude::*;
 
 use self::column_sums::column_sums;
 use self::statistics::widen;
+use crate::ops::element::Element;
 use crate::ops::lanes::{CHUNK, vectorized};
 
 pub use self::statistics::{Affine, Statistics};
 
 /// Where the output was positive.
 #[derive(Clone, Copy, Debug)]
-pub enum Mask<'a> {
+pub enum Mask<'a, T> {
     /// No ReLU.
     None,
     /// Recompute the output from the input.
     FromInput(&'a Affine),
     /// The stored output.
-    FromOutput(&'a [f32]),
+    FromOutput(&'a [T]),
 }
 
 /// Gradients of weight and bias.
@@ -56,7 +58,13 @@ pub(super) fn task_len(wide: usize) -> usize {
 }
 
 /// `y = relu?(affine(x) + residual)`.
-pub fn normalize(affine: &Affine, x: &[f32], residual: Option<&[f32]>, relu: bool, y: &mut [f32]) {
+pub fn normalize<T: Element>(
+    affine: &Affine,
+    x: &[T],
+    residual: Option<&[T]>,
+    relu: bool,
+    y: &mut [T],
+) {
     let task = task_len(affine.scale.len());
     let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
     match residual {
@@ -90,22 +98,22 @@ fn clip(value: f32, floor: f32) -> f32 {
 }
 
 #[inline(always)]
-fn normalize_rows(affine: &Affine, x: &[f32], floor: f32, y: &mut [f32]) {
+fn normalize_rows<T: Element>(affine: &Affine, x: &[T], floor: f32, y: &mut [T]) {
     let wide = affine.scale.len();
     for (y, x) in y.chunks_mut(wide).zip(x.chunks(wide)) {
         for (((y, x), scale), shift) in y.iter_mut().zip(x).zip(&affine.scale).zip(&affine.shift) {
-            *y = clip(x * scale + shift, floor);
+            *y = T::store(clip(x.load() * scale + shift, floor));
         }
     }
 }
 
 #[inline(always)]
-fn normalize_rows_with_residual(
+fn normalize_rows_with_residual<T: Element>(
     affine: &Affine,
-    x: &[f32],
-    residual: &[f32],
+    x: &[T],
+    residual: &[T],
     floor: f32,
-    y: &mut [f32],
+    y: &mut [T],
 ) {
     let wide = affine.scale.len();
     for ((y, x), residual) in y
@@ -117,7 +125,8 @@ fn normalize_rows_with_residual(
         let (x, residual) = (&x[..n], &residual[..n]);
         let (scale, shift) = (&affine.scale[..n], &affine.shift[..n]);
         for c in 0..n {
-            y[c] = clip(x[c] * scale[c] + shift[c] + residual[c], floor);
+            let sum = x[c].load() * scale[c] + shift[c] + residual[c].load();
+            y[c] = T::store(clip(sum, floor));
         }
     }
 }
@@ -127,18 +136,20 @@ fn normalize_rows_with_residual(
 ///
 /// With x̂ the normalised input and g the masked gradient over n rows:
 /// dx = γ·inverse_deviation·(g − mean(g) − x̂·mean(g·x̂)).
-pub fn backward(
+pub fn backward<T: Element>(
     statistics: &Statistics,
     weight: &[f32],
-    x: &[f32],
-    mask: &Mask<'_>,
-    dy: &mut [f32],
-    masked: Option<&mut [f32]>,
+    x: &[T],
+    mask: &Mask<'_, T>,
+    dy: &mut [T],
+    masked: Option<&mut [T]>,
 ) -> ParameterSums {
     let layer = Layer { statistics, weight };
+    let unused = widen(&statistics.mean);
     match *mask {
         Mask::None => layer.backward(
             [x, x],
+            [&unused, &unused],
             #[inline(always)]
             |_, _, _| true,
             dy,
@@ -146,13 +157,15 @@ pub fn backward(
         ),
         Mask::FromInput(affine) => layer.backward(
             [x, x],
+            [&affine.scale, &affine.shift],
             #[inline(always)]
-            |x, _, column| x * affine.scale[column] + affine.shift[column] > 0.0,
+            |x, _, [scale, shift]| x * scale + shift > 0.0,
             dy,
             masked,
         ),
         Mask::FromOutput(y) => layer.backward(
             [x, y],
+            [&unused, &unused],
             #[inline(always)]
             |_, y, _| y > 0.0,
             dy,
@@ -168,23 +181,29 @@ struct Layer<'a> {
 }
 
 impl Layer<'_> {
-    /// `positive` tells from input, output and column of the wide row where the gradient passes.
-    fn backward(
+    /// `positive` tells from input, output and the column's values of `affine` where the gradient passes.
+    fn backward<T: Element>(
         self,
-        [x, y]: [&[f32]; 2],
-        positive: impl Fn(f32, f32, usize) -> bool + Sync,
-        dy: &mut [f32],
-        masked: Option<&mut [f32]>,
+        [x, y]: [&[T]; 2],
+        affine: [&[f32]; 2],
+        positive: impl Fn(f32, f32, [f32; 2]) -> bool + Sync,
+        dy: &mut [T],
+        masked: Option<&mut [T]>,
     ) -> ParameterSums {
         let channels = self.weight.len();
         let mean = widen(&self.statistics.mean);
         let (bias, products) = column_sums(
             [x, dy, y],
+            [&mean, affine[0], affine[1]],
             channels,
             #[inline(always)]
-            |[x, dy, y], column| {
-                let gradient = if positive(x, y, column) { dy } else { 0.0 };
-                [gradient, gradient * (x - mean[column])]
+            |[x, dy, y], [mean, scale, shift]| {
+                let gradient = if positive(x, y, [scale, shift]) {
+                    dy
+                } else {
+                    0.0
+                };
+                [gradient, gradient * (x - mean)]
             },
         );
         let inverse = self.statistics.inverse_deviation.iter();
@@ -194,20 +213,27 @@ impl Layer<'_> {
             .map(|(p, i)| p * f64::from(*i))
             .collect();
         let sums = ParameterSums { weight, bias };
-        InputGradient::new(self, &sums, x.len() / channels).apply(x, y, positive, dy, masked);
+        InputGradient::new(self, affine, &sums, x.len() / channels).apply(
+            [x, y],
+            positive,
+            dy,
+            masked,
+        );
         sums
     }
 }
 
 /// dx = slope·g + factor·x + offset, per channel, repeated to the wide row.
-struct InputGradient {
+struct InputGradient<'a> {
+    /// What the mask is computed from.
+    affine: [&'a [f32]; 2],
     slope: Vec<f32>,
     factor: Vec<f32>,
     offset: Vec<f32>,
 }
 
-impl InputGradient {
-    fn new(layer: Layer<'_>, sums: &ParameterSums, rows: usize) -> Self {
+impl<'a> InputGradient<'a> {
+    fn new(layer: Layer<'_>, affine: [&'a [f32]; 2], sums: &ParameterSums, rows: usize) -> Self {
         let rows = rows as f64;
         let (mut slope, mut factor, mut offset) = (Vec::new(), Vec::new(), Vec::new());
         for channel in 0..layer.weight.len() {
@@ -222,19 +248,19 @@ impl InputGradient {
             );
         }
         Self {
+            affine,
             slope: widen(&slope),
             factor: widen(&factor),
             offset: widen(&offset),
         }
     }
 
-    fn apply(
+    fn apply<T: Element>(
         &self,
-        x: &[f32],
-        y: &[f32],
-        positive: impl Fn(f32, f32, usize) -> bool + Sync,
-        dy: &mut [f32],
-        masked: Option<&mut [f32]>,
+        [x, y]: [&[T]; 2],
+        positive: impl Fn(f32, f32, [f32; 2]) -> bool + Sync,
+        dy: &mut [T],
+        masked: Option<&mut [T]>,
     ) {
         let task = task_len(self.slope.len());
         let tasks = dy
@@ -262,33 +288,37 @@ impl InputGradient {
     }
 
     #[inline(always)]
-    fn rows(
+    fn rows<T: Element>(
         &self,
-        x: &[f32],
-        y: &[f32],
-        positive: &impl Fn(f32, f32, usize) -> bool,
-        dy: &mut [f32],
+        x: &[T],
+        y: &[T],
+        positive: &impl Fn(f32, f32, [f32; 2]) -> bool,
+        dy: &mut [T],
     ) {
         let wide = self.slope.len();
         for ((dy, x), y) in dy.chunks_mut(wide).zip(x.chunks(wide)).zip(y.chunks(wide)) {
             let n = dy.len();
             let (x, y) = (&x[..n], &y[..n]);
             let (slope, factor, offset) = (&self.slope[..n], &self.factor[..n], &self.offset[..n]);
+            let (scale, shift) = (&self.affine[0][..n], &self.affine[1][..n]);
             for c in 0..n {
-                let gradient = if positive(x[c], y[c], c) { dy[c] } else { 0.0 };
-                dy[c] = slope[c] * gradient + factor[c] * x[c] + offset[c];
+                let x = x[c].load();
+                let open = positive(x, y[c].load(), [scale[c], shift[c]]);
+                let gradient = if open { dy[c] } else { T::ZERO };
+                let input = slope[c] * gradient.load() + factor[c] * x + offset[c];
+                dy[c] = T::store(input);
             }
         }
     }
 
     #[inline(always)]
-    fn rows_with_masked(
+    fn rows_with_masked<T: Element>(
         &self,
-        x: &[f32],
-        y: &[f32],
-        positive: &impl Fn(f32, f32, usize) -> bool,
-        dy: &mut [f32],
-        masked: &mut [f32],
+        x: &[T],
+        y: &[T],
+        positive: &impl Fn(f32, f32, [f32; 2]) -> bool,
+        dy: &mut [T],
+        masked: &mut [T],
     ) {
         let wide = self.slope.len();
         for (((dy, x), y), masked) in dy
@@ -300,10 +330,14 @@ impl InputGradient {
             let n = dy.len();
             let (x, y, masked) = (&x[..n], &y[..n], &mut masked[..n]);
             let (slope, factor, offset) = (&self.slope[..n], &self.factor[..n], &self.offset[..n]);
+            let (scale, shift) = (&self.affine[0][..n], &self.affine[1][..n]);
             for c in 0..n {
-                let gradient = if positive(x[c], y[c], c) { dy[c] } else { 0.0 };
+                let x = x[c].load();
+                let open = positive(x, y[c].load(), [scale[c], shift[c]]);
+                let gradient = if open { dy[c] } else { T::ZERO };
                 masked[c] = gradient;
-                dy[c] = slope[c] * gradient + factor[c] * x[c] + offset[c];
+                let input = slope[c] * gradient.load() + factor[c] * x + offset[c];
+                dy[c] = T::store(input);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Statistics of a batch and the affine map that they make of a normalisation.
 
 use super::column_sums::{BLOCK, column_sums};
+use crate::ops::element::Element;
 
 /// Mean and inverse deviation of every channel.
 #[derive(Clone, Debug)]
@@ -22,21 +23,23 @@ pub struct Affine {
 impl Statistics {
     /// Statistics of `x` `[rows, channels]`, summed over differences to the first row: nothing cancels when the mean is
     /// large against the deviation.
-    pub fn of(x: &[f32], channels: usize, epsilon: f64) -> Self {
-        let first_row = widen(&x[..channels]);
+    pub fn of<T: Element>(x: &[T], channels: usize, epsilon: f64) -> Self {
+        let first_row: Vec<f32> = x[..channels].iter().map(|x| x.load()).collect();
+        let wide_first_row = widen(&first_row);
         let (sum, squares) = column_sums(
             [x, x, x],
+            [&wide_first_row, &wide_first_row, &wide_first_row],
             channels,
             #[inline(always)]
-            |[x, ..], column| {
-                let difference = x - first_row[column];
+            |[x, ..], [first, ..]| {
+                let difference = x - first;
                 [difference, difference * difference]
             },
         );
         let count = x.len() / channels;
         let rows = count as f64;
         let mean = (0..channels)
-            .map(|c| (f64::from(x[c]) + sum[c] / rows) as f32)
+            .map(|c| (f64::from(first_row[c]) + sum[c] / rows) as f32)
             .collect();
         let variance: Vec<f64> = sum
             .iter()

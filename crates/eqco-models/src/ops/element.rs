@@ -1,0 +1,166 @@
+//! The number formats that activations may be stored in. Kernels load an element as f32, compute, and store with one
+//! rounding; they are written once, for any [`Element`].
+
+use candle_core::{CpuStorage, DType};
+use half::bf16;
+
+/// A stored element. Conversions are branch-free integer arithmetic, so that loops over them vectorise on any CPU.
+pub trait Element: Copy + Send + Sync + 'static {
+    /// The tensor type that holds such elements.
+    const DTYPE: DType;
+    /// Positive zero.
+    const ZERO: Self;
+
+    /// The exact value.
+    fn load(self) -> f32;
+    /// The nearest element; ties go to the even one, too large values to infinity, and a NaN stays one.
+    fn store(value: f32) -> Self;
+    /// The elements of a storage of this type.
+    fn slice(storage: &CpuStorage) -> Option<&[Self]>;
+    /// The elements of a storage of this type, to be overwritten.
+    fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
+}
+
+impl Element for f32 {
+    const DTYPE: DType = DType::F32;
+    const ZERO: Self = 0.0;
+
+    #[inline(always)]
+    fn load(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
+    fn store(value: f32) -> Self {
+        value
+    }
+
+    fn slice(storage: &CpuStorage) -> Option<&[Self]> {
+        match storage {
+            CpuStorage::F32(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+        match storage {
+            CpuStorage::F32(values) => Some(values),
+            _ => None,
+        }
+    }
+}
+
+impl Element for bf16 {
+    const DTYPE: DType = DType::BF16;
+    const ZERO: Self = bf16::ZERO;
+
+    #[inline(always)]
+    fn load(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+
+    #[inline(always)]
+    fn store(value: f32) -> Self {
+        const QUIET: u32 = 0x0040;
+        let bits = value.to_bits();
+        // Adds just under half a unit of the last kept bit, and just half where that bit is odd.
+        let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16;
+        // Cutting off a NaN's low bits could leave an infinity.
+        let cut = (bits >> 16) | QUIET;
+        let is_nan = (bits & 0x7FFF_FFFF) > 0x7F80_0000;
+        bf16::from_bits(if is_nan { cut } else { rounded } as u16)
+    }
+
+    fn slice(storage: &CpuStorage) -> Option<&[Self]> {
+        match storage {
+            CpuStorage::BF16(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+        match storage {
+            CpuStorage::BF16(values) => Some(values),
+            _ => None,
+        }
+    }
+}
+
+/// Evaluates `$body` with the type `$element` set to the [`Element`] of `$dtype`. `$body` is compiled once for each.
+macro_rules! for_element {
+    ($dtype:expr, $element:ident => $body:expr) => {
+        match $dtype {
+            candle_core::DType::F32 => {
+                type $element = f32;
+                $body
+            }
+            candle_core::DType::BF16 => {
+                type $element = half::bf16;
+                $body
+            }
+            other => candle_core::bail!("expected f32 or bf16 activations, found {other:?}"),
+        }
+    };
+}
+pub(crate) use for_element;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bf16_pattern_survives_a_round_trip_and_equals_the_half_crate() {
+        for bits in 0..=u16::MAX {
+            let element = bf16::from_bits(bits);
+            assert_eq!(
+                element.load().to_bits(),
+                u32::from(bits) << 16,
+                "a bf16 is the upper half of an f32"
+            );
+            assert_eq!(element.load().is_nan(), element.is_nan());
+            if !element.is_nan() {
+                assert_eq!(element.load(), element.to_f32());
+            }
+            let quiet = if element.is_nan() {
+                bits | 0x0040
+            } else {
+                bits
+            };
+            assert_eq!(bf16::store(element.load()).to_bits(), quiet);
+        }
+    }
+
+    #[test]
+    fn rounding_equals_the_half_crate_around_every_bf16_value() {
+        // Around each value: itself, its nearest neighbours, both sides of the tie, the tie, and the last before the next.
+        for upper in 0..=u32::from(u16::MAX) {
+            for lower in [0, 1, 0x1234, 0x7FFF, 0x8000, 0x8001, 0xABCD, 0xFFFF] {
+                let value = f32::from_bits(upper << 16 | lower);
+                let (found, expected) = (bf16::store(value), bf16::from_f32(value));
+                assert_eq!(
+                    found.to_bits(),
+                    expected.to_bits(),
+                    "{:#x}",
+                    value.to_bits()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn ties_go_to_even_overflow_to_infinity_and_nan_stays() {
+        let stored = |bits: u32| bf16::store(f32::from_bits(bits)).to_bits();
+        assert_eq!(
+            stored(0x3F80_8000),
+            0x3F80,
+            "1 + 2^-8 lies between 1 and 1 + 2^-7"
+        );
+        assert_eq!(stored(0x3F81_8000), 0x3F82);
+        assert_eq!(bf16::store(f32::MAX).to_bits(), 0x7F80);
+        assert_eq!(bf16::store(f32::MIN).to_bits(), 0xFF80);
+        assert_eq!(bf16::store(-0.0).to_bits(), 0x8000);
+        // All of this NaN's mantissa lies in the bits that are cut off.
+        assert!(bf16::store(f32::from_bits(0x7F80_0001)).is_nan());
+        assert_eq!(f32::store(0.1), 0.1);
+    }
+}
