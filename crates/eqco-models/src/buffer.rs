@@ -87,6 +87,7 @@ mod tests {
     use crate::ops::access::write;
     use crate::ops::normalize::l2_normalize;
     use crate::params::{ParameterBuilder, ParameterSet};
+    use crate::precision::Precision;
     use crate::projection_head::{HeadKind, ProjectionHead, ProjectionHeadConfig};
     use crate::resnet::{Architecture, EncoderConfig, ResNet, Stem};
     use crate::tape::{Gradients, Mode, Tape};
@@ -115,6 +116,22 @@ mod tests {
             values.iter().all(|v| v.is_nan()),
             "tests see poisoned memory"
         );
+        Ok(())
+    }
+
+    #[test]
+    fn buffers_of_two_types_are_not_taken_for_each_other() -> Result<()> {
+        let pool = BufferPool::new(&Device::Cpu);
+        drop(pool.take(DType::F32, 8)?);
+        let narrow = pool.take(DType::BF16, 8)?;
+        assert_eq!(narrow.flat().dtype(), DType::BF16);
+        let id = narrow.flat().id();
+        drop(narrow);
+        let again = pool.take(DType::BF16, 8)?;
+        assert_eq!(again.flat().id(), id);
+        let values = again.flat().to_vec1::<half::bf16>()?;
+        assert!(values.iter().all(|v| v.is_nan()));
+        assert_eq!(pool.take(DType::F32, 8)?.flat().dtype(), DType::F32);
         Ok(())
     }
 
@@ -148,9 +165,14 @@ mod tests {
         }
 
         /// The bits of the embeddings, the image gradient and all parameter gradients of one step.
-        fn step(&self, images: &Tensor, pool: &Arc<BufferPool>) -> Result<Vec<Vec<u32>>> {
-            let mut tape = Tape::new(Mode::Training, pool);
-            let images = tape.input(images)?;
+        fn step(
+            &self,
+            images: &Tensor,
+            precision: Precision,
+            pool: &Arc<BufferPool>,
+        ) -> Result<Vec<Vec<u32>>> {
+            let mut tape = Tape::new(Mode::Training, pool).with_precision(precision);
+            let images = tape.input(&images.to_dtype(precision.dtype())?)?;
             let representation = self.backbone.forward(&mut tape, &images)?;
             let embedding = self.head.forward(&mut tape, &representation)?;
             let embedding = l2_normalize(&mut tape, &embedding)?;
@@ -167,7 +189,10 @@ mod tests {
             std::iter::once(embedding.to_tensor()?)
                 .chain(tensors)
                 .map(|tensor| {
-                    let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+                    let values = tensor
+                        .to_dtype(DType::F32)?
+                        .flatten_all()?
+                        .to_vec1::<f32>()?;
                     assert!(values.iter().all(|v| v.is_finite()), "poison in a result");
                     Ok(values.into_iter().map(f32::to_bits).collect())
                 })
@@ -192,17 +217,20 @@ mod tests {
             ),
         ] {
             let model = Model::new(architecture, stem, kind)?;
-            let pool = BufferPool::new(&Device::Cpu);
-            let first = model.step(&images, &pool)?;
-            let allocated = count(&pool);
-            assert!(allocated > 0);
-            for _ in 0..2 {
-                // Fresh buffers of the first step held zeros, all of this one's hold NaN.
-                assert_eq!(first, model.step(&images, &pool)?, "{architecture:?}");
-                assert_eq!(allocated, count(&pool), "{architecture:?}");
+            for precision in [Precision::F32, Precision::Bf16] {
+                let pool = BufferPool::new(&Device::Cpu);
+                let first = model.step(&images, precision, &pool)?;
+                let allocated = count(&pool);
+                assert!(allocated > 0);
+                for _ in 0..2 {
+                    // Fresh buffers of the first step held zeros, all of this one's hold NaN.
+                    let again = model.step(&images, precision, &pool)?;
+                    assert_eq!(first, again, "{architecture:?} {precision:?}");
+                    assert_eq!(allocated, count(&pool), "{architecture:?} {precision:?}");
+                }
+                pool.clear();
+                assert_eq!(count(&pool), 0);
             }
-            pool.clear();
-            assert_eq!(count(&pool), 0);
         }
         Ok(())
     }

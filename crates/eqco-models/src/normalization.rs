@@ -129,4 +129,18 @@ mod tests {
         );
         Ok(())
     }
+
+    /// More pixels than one inner loop takes, and not a multiple.
+    #[test]
+    fn bf16_is_the_f32_upload_rounded_once() -> Result<()> {
+        let pixels: Vec<u8> = (0..3 * 13 * 13 * 3).map(|i| (i * 7 % 256) as u8).collect();
+        let upload =
+            |precision| Normalization::CIFAR10.upload(&pixels, 13, precision, &Device::Cpu);
+        let (wide, narrow) = (upload(Precision::F32)?, upload(Precision::Bf16)?);
+        assert_eq!(narrow.dims(), &[3, 13, 13, 3]);
+        let expected = wide.to_dtype(candle_core::DType::BF16)?.flatten_all()?;
+        let found = narrow.flatten_all()?.to_vec1::<bf16>()?;
+        assert_eq!(found, expected.to_vec1::<bf16>()?);
+        Ok(())
+    }
 }

@@ -1,5 +1,8 @@
 //! The number format of activations.
 
+#[cfg(test)]
+mod tests;
+
 use candle_core::DType;
 use serde::{Deserialize, Serialize};
 

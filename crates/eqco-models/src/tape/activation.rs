@@ -125,7 +125,9 @@ pub(crate) struct Slot {
 
 /// Writes a value, bit for bit as it was, into memory of its shape and type, from what the backward pass keeps anyway.
 #[derive(Clone)]
-pub(crate) struct Recipe(Arc<dyn Fn(&Activation) -> Result<()> + Send + Sync>);
+pub(crate) struct Recipe(Arc<WriteInto>);
+
+type WriteInto = dyn Fn(&Activation) -> Result<()> + Send + Sync;
 
 impl Recipe {
     pub(crate) fn new(write: impl Fn(&Activation) -> Result<()> + Send + Sync + 'static) -> Self {
@@ -167,5 +169,82 @@ impl Kept {
                 Ok(value)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use candle_core::Device;
+
+    use super::*;
+    use crate::ops::batch_norm::{Activate, BatchNorm};
+    use crate::params::ParameterBuilder;
+    use crate::tape::{Gradients, Mode, Tape};
+
+    fn images(dtype: DType) -> Result<Tensor> {
+        let values = Tensor::arange(0f32, (4 * 5 * 3 * 7) as f32, &Device::Cpu)?.sin()?;
+        values.reshape((4, 5, 3, 7))?.to_dtype(dtype)
+    }
+
+    fn bits(tensor: &Tensor) -> Result<Vec<u32>> {
+        let values = tensor.to_dtype(DType::F32)?.flatten_all()?;
+        Ok(values
+            .to_vec1::<f32>()?
+            .into_iter()
+            .map(f32::to_bits)
+            .collect())
+    }
+
+    #[test]
+    fn a_batch_norm_leaves_a_recipe_that_gives_its_output_to_the_bit() -> Result<()> {
+        let mut builder = ParameterBuilder::new(0, &Device::Cpu);
+        let norm = BatchNorm::new(&mut builder, "norm", 7, 1.5)?;
+        let set = builder.finish();
+        for dtype in [DType::F32, DType::BF16] {
+            let pool = BufferPool::new(&Device::Cpu);
+            let mut tape = Tape::new(Mode::Training, &pool).with_batch_norm_group(Some(2));
+            let input = tape.input(&images(dtype)?)?;
+            let mut output = norm.forward(&mut tape, &input, None, Activate::Relu)?;
+            let (kept, expected) = (output.keep(), output.to_tensor()?);
+            assert!(matches!(kept, Kept::Recipe(..)));
+            let found = Arc::new(Mutex::new(None));
+            let seen = Arc::clone(&found);
+            // An operation behind it, which looks at the value and passes nothing on.
+            tape.record(&mut output, move |_, pass| {
+                let value = kept.value(pass)?.to_tensor()?;
+                *seen.lock().expect("one thread") = Some(value);
+                Ok(())
+            });
+            let gradient = expected.zeros_like()?;
+            tape.backward(&output, &gradient, &mut Gradients::new(&set)?, &[])?;
+            let found = found
+                .lock()
+                .expect("one thread")
+                .take()
+                .expect("was called");
+            assert_eq!(bits(&found)?, bits(&expected)?, "{dtype:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn values_that_cannot_be_recomputed_or_are_not_recorded_are_held() -> Result<()> {
+        let mut builder = ParameterBuilder::new(0, &Device::Cpu);
+        let norm = BatchNorm::new(&mut builder, "norm", 7, 1.5)?;
+        let pool = BufferPool::new(&Device::Cpu);
+        let input = Activation::constant(&images(DType::F32)?)?;
+        assert!(matches!(input.keep(), Kept::Value(_)));
+        let mut training = Tape::new(Mode::Training, &pool);
+        let output = norm.forward(&mut training, &input, Some(&input), Activate::Relu)?;
+        assert!(matches!(output.keep(), Kept::Value(_)));
+        for mode in [Mode::Unrecorded, Mode::Evaluation] {
+            let mut tape = Tape::new(mode, &pool);
+            let output = norm.forward(&mut tape, &input, None, Activate::Relu)?;
+            // A recipe would hold the input for nothing.
+            assert!(output.recipe.is_none(), "{mode:?}");
+        }
+        Ok(())
     }
 }

@@ -11,6 +11,7 @@ use eqco_models::ops::linear::linear;
 use eqco_models::ops::max_pool::max_pool;
 use eqco_models::ops::normalize::l2_normalize;
 use eqco_models::params::ParameterBuilder;
+use eqco_models::precision::Precision;
 use eqco_models::projection_head::{HeadKind, ProjectionHead, ProjectionHeadConfig};
 use eqco_models::resnet::{Architecture, EncoderConfig, ResNet, Stem};
 use eqco_models::tape::{Activation, Gradients, Mode, Tape};
@@ -133,7 +134,7 @@ fn operations_without_parameters_say_what_they_expect() -> Result<()> {
 }
 
 #[test]
-fn only_contiguous_f32_tensors_with_pixels_and_channels_enter_a_pass() -> Result<()> {
+fn only_contiguous_tensors_of_known_format_with_pixels_and_channels_enter_a_pass() -> Result<()> {
     let images = hashed("images", &[2, 3, 4, 5])?;
     let refused = |tensor: &Tensor, parts: &[&str]| {
         assert_refused(Activation::constant(tensor), parts);
@@ -155,6 +156,51 @@ fn only_contiguous_f32_tensors_with_pixels_and_channels_enter_a_pass() -> Result
     assert_eq!(
         Activation::constant(&images.narrow(0, 1, 1)?)?.dims(),
         [1, 3, 4, 5]
+    );
+    Ok(())
+}
+
+#[test]
+fn number_formats_are_not_mixed_and_not_replaced_silently() -> Result<()> {
+    let images = hashed("images", &[2, 8, 8, 3])?;
+    let narrow = Activation::constant(&images.to_dtype(DType::BF16)?)?;
+    let wide = Activation::constant(&images)?;
+    let ((weight, norm), set) = declare(|b| {
+        let weight = b.scope("conv1", |b| b.conv_weight("weight", 4, 3, 3))?;
+        Ok((weight, BatchNorm::new(b, "bn1", 3, 1.0)?))
+    })?;
+    assert_refused(
+        conv2d(&mut tape(), &narrow, &weight, 1, 1),
+        &["conv1.weight", "portable", "BF16", "--backend onednn"],
+    );
+    assert_refused(
+        norm.forward(&mut tape(), &narrow, Some(&wide), Activate::Relu),
+        &["bn1.weight", "residual", "F32", "BF16"],
+    );
+
+    let mut pass = tape();
+    let input = pass.input(&images.to_dtype(DType::BF16)?)?;
+    let output = norm.forward(&mut pass, &input, None, Activate::Relu)?;
+    assert_refused(
+        pass.backward(&output, &images, &mut Gradients::new(&set)?, &[]),
+        &["gradient", "BF16", "F32"],
+    );
+
+    let config = EncoderConfig {
+        architecture: Architecture::Resnet18,
+        width: 2,
+        stem: Stem::Cifar,
+        zero_init_residual: false,
+    };
+    let (network, _) = declare(|b| ResNet::new(&config, b))?;
+    assert_refused(
+        network.forward(&mut tape(), &narrow),
+        &["images", "expected F32", "found BF16"],
+    );
+    let mut narrow_pass = tape().with_precision(Precision::Bf16);
+    assert_refused(
+        network.forward(&mut narrow_pass, &wide),
+        &["images", "expected BF16", "found F32"],
     );
     Ok(())
 }
