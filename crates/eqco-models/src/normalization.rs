@@ -6,11 +6,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::ops::element::Element;
-use crate::ops::lanes::vectorized;
 use crate::precision::Precision;
-
-/// Bytes normalised by one inner loop: whole pixels and whole vectors.
-const LANES: usize = 96;
 
 /// Per-channel mean and deviation of the training images, of values in 0..1; part of every checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,34 +67,31 @@ impl Normalization {
         }
     }
 
+    /// A table a channel: it was faster than vectorised divisions, and either is bound by the first touch of the memory.
     fn normalized<T: Element + WithDType>(&self, pixels: &[u8]) -> Vec<T> {
-        const TASK: usize = 256 * LANES;
+        const TASK: usize = 3 << 13;
+        let table = self.table::<T>();
         let mut values = vec![T::ZERO; pixels.len()];
         values
             .par_chunks_mut(TASK)
             .zip(pixels.par_chunks(TASK))
             .for_each(|(values, pixels)| {
-                vectorized(
-                    #[inline(always)]
-                    || self.normalize_pixels(pixels, values),
-                );
+                for (value, pixel) in values.chunks_exact_mut(3).zip(pixels.chunks_exact(3)) {
+                    for channel in 0..3 {
+                        value[channel] = table[channel][usize::from(pixel[channel])];
+                    }
+                }
             });
         values
     }
 
-    /// Two divisions a value keep up with memory, and vectorise where a table would not.
-    #[inline(always)]
-    fn normalize_pixels<T: Element>(&self, pixels: &[u8], values: &mut [T]) {
-        let mean: [f32; LANES] = std::array::from_fn(|i| self.mean[i % 3]);
-        let deviation: [f32; LANES] = std::array::from_fn(|i| self.deviation[i % 3]);
-        for (values, pixels) in values.chunks_mut(LANES).zip(pixels.chunks(LANES)) {
-            let n = values.len();
-            let (pixels, mean, deviation) = (&pixels[..n], &mean[..n], &deviation[..n]);
-            for i in 0..n {
-                let level = f32::from(pixels[i]) / 255.0;
-                values[i] = T::store((level - mean[i]) / deviation[i]);
-            }
-        }
+    fn table<T: Element>(&self) -> [[T; 256]; 3] {
+        std::array::from_fn(|channel| {
+            std::array::from_fn(|level| {
+                let value = level as f32 / 255.0;
+                T::store((value - self.mean[channel]) / self.deviation[channel])
+            })
+        })
     }
 }
 
@@ -130,14 +123,14 @@ mod tests {
         Ok(())
     }
 
-    /// More pixels than one inner loop takes, and not a multiple.
+    /// More pixels than one task takes, and not a multiple.
     #[test]
     fn bf16_is_the_f32_upload_rounded_once() -> Result<()> {
-        let pixels: Vec<u8> = (0..3 * 13 * 13 * 3).map(|i| (i * 7 % 256) as u8).collect();
+        let pixels: Vec<u8> = (0..3 * 61 * 61 * 3).map(|i| (i * 7 % 256) as u8).collect();
         let upload =
-            |precision| Normalization::CIFAR10.upload(&pixels, 13, precision, &Device::Cpu);
+            |precision| Normalization::CIFAR10.upload(&pixels, 61, precision, &Device::Cpu);
         let (wide, narrow) = (upload(Precision::F32)?, upload(Precision::Bf16)?);
-        assert_eq!(narrow.dims(), &[3, 13, 13, 3]);
+        assert_eq!(narrow.dims(), &[3, 61, 61, 3]);
         let expected = wide.to_dtype(candle_core::DType::BF16)?.flatten_all()?;
         let found = narrow.flatten_all()?.to_vec1::<bf16>()?;
         assert_eq!(found, expected.to_vec1::<bf16>()?);
