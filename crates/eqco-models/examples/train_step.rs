@@ -128,7 +128,9 @@ fn parse() -> Result<Arguments> {
             "--batch" => parsed.batch = number()?.max(1),
             "--threads" => parsed.threads = number()?,
             "--steps" => parsed.steps = number()?.max(1),
-            other => bail!("unknown flag {other}; known: --work --backend --precision --batch --threads --steps --json"),
+            other => bail!(
+                "unknown flag {other}; known: --work --backend --precision --batch --threads --steps --json"
+            ),
         }
     }
     Ok(parsed)
