@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Time one training step in PyTorch: the peer of eqco-models' example `train_step`.
 
-A step is forward, backward and plain SGD of a ResNet with a two-layer head, in training mode and
-float32. The loss is the mean squared error against a fixed random target, so that the network
-alone is measured. Everything is channels-last, PyTorch's fastest layout on a CPU.
+A step is forward, backward and plain SGD of a ResNet with a two-layer head, in training mode. The
+loss is the mean squared error against a fixed random target, so that the network alone is measured.
 
-Prints one line: the median time of a step, and the peak memory of the process less what it held
-once PyTorch was imported (half a gigabyte that says nothing about the step).
+`--variant` chooses how PyTorch does it. The defaults, channels-last in float32 and autocast over
+channels-last in bfloat16, were its fastest when docs/performance.md was written; the others are
+there so that anybody can check.
+
+Prints one line: the median time of a step, the peak memory of the process, and what the process
+held before the network was built (half a gigabyte of libraries).
 """
 
 import argparse
@@ -68,7 +71,7 @@ def bottleneck_block(channels_in, width, stride):
 
 
 def resnet(block, block_counts, width, imagenet_stem):
-    """A ResNet up to the pooled representation, and the head behind it."""
+    """The layers of a ResNet up to the pooled representation, and its number of channels."""
     if imagenet_stem:
         layers = [conv_norm(3, width, 7, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)]
     else:
@@ -80,15 +83,27 @@ def resnet(block, block_counts, width, imagenet_stem):
             layer, channels = block(channels, width << stage, stride)
             layers.append(layer)
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    layers += [nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, EMBEDDING_SIZE)]
-    return nn.Sequential(*layers)
+    return layers, channels
 
 
-# Name of the work: how to build the network, and the side of its images in pixels.
+def with_mlp_head(backbone):
+    """The network of a backbone and MoCo v2's head."""
+    layers, channels = backbone
+    head = [nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, EMBEDDING_SIZE)]
+    return nn.Sequential(*layers, *head)
+
+
+# Name of the work: how to build the backbone, and the side of its images in pixels.
 WORKS = {
     "resnet18": (lambda: resnet(basic_block, [2, 2, 2, 2], 64, False), 32),
     "resnet18-w16": (lambda: resnet(basic_block, [2, 2, 2, 2], 16, False), 32),
     "resnet50": (lambda: resnet(bottleneck_block, [3, 4, 6, 3], 64, True), 224),
+}
+
+# What each precision can be had as, the fastest first.
+VARIANTS = {
+    "f32": ["channels-last", "channels-first"],
+    "bf16": ["autocast-channels-last", "whole-model-channels-last", "autocast-channels-first"],
 }
 
 
@@ -98,18 +113,24 @@ def peak_memory_bytes():
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def time_steps(work, batch, steps):
+def time_steps(work, variant, batch, steps):
     """Seconds of each of `steps` steps, after the warm-up."""
     build, size = WORKS[work]
-    network = build().train().to(memory_format=torch.channels_last)
-    images = torch.randn(batch, 3, size, size).to(memory_format=torch.channels_last)
+    layout = torch.contiguous_format if variant.endswith("first") else torch.channels_last
+    network = with_mlp_head(build()).train().to(memory_format=layout)
+    images = torch.randn(batch, 3, size, size).to(memory_format=layout)
+    if variant.startswith("whole-model"):
+        network, images = network.bfloat16(), images.bfloat16()
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=variant.startswith("autocast"))
     target = torch.randn(batch, EMBEDDING_SIZE)
     optimiser = torch.optim.SGD(network.parameters(), lr=0.01)
 
     seconds = []
     for _ in range(WARM_UP_STEPS + steps):
         start = time.perf_counter()
-        loss = nn.functional.mse_loss(network(images), target)
+        with autocast:
+            embeddings = network(images)
+        loss = nn.functional.mse_loss(embeddings.float(), target)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -117,31 +138,44 @@ def time_steps(work, batch, steps):
     return seconds[WARM_UP_STEPS:]
 
 
-def main():
-    parser = argparse.ArgumentParser(description="Time one training step in PyTorch.")
-    parser.add_argument("--work", choices=WORKS, required=True)
-    parser.add_argument("--batch", type=int, default=64, help="images a step")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=5, help="steps to time")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    arguments = parser.parse_args()
-
-    torch.manual_seed(0)
-    torch.set_num_threads(arguments.threads)
-    memory_before = peak_memory_bytes()
-    seconds = time_steps(arguments.work, arguments.batch, arguments.steps)
+def report(arguments, seconds, memory_before, family):
+    """Prints the measurement in the form that both sides share."""
     result = {
         "seconds_per_step": statistics.median(seconds),
-        "steps": arguments.steps,
-        "peak_memory_bytes": peak_memory_bytes() - memory_before,
+        "steps": len(seconds),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "memory_before_bytes": memory_before,
         "threads": arguments.threads,
-        "family": "torch-channels-last",
-        "precision": "f32",
+        "family": family,
+        "precision": arguments.precision,
     }
     if arguments.json:
         print(json.dumps(result))
     else:
         print("  ".join(f"{name} {value}" for name, value in result.items()))
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Time one training step in PyTorch.")
+    parser.add_argument("--work", choices=WORKS, required=True)
+    parser.add_argument("--precision", choices=VARIANTS, default="f32")
+    every_variant = [variant for variants in VARIANTS.values() for variant in variants]
+    parser.add_argument("--variant", choices=every_variant, help="the precision's fastest")
+    parser.add_argument("--batch", type=int, default=64, help="images a step")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=5, help="steps to time")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    arguments = parser.parse_args()
+    variants = VARIANTS[arguments.precision]
+    variant = arguments.variant or variants[0]
+    if variant not in variants:
+        parser.error(f"--variant {variant}: {arguments.precision} has {', '.join(variants)}")
+
+    torch.manual_seed(0)
+    torch.set_num_threads(arguments.threads)
+    memory_before = peak_memory_bytes()
+    seconds = time_steps(arguments.work, variant, arguments.batch, arguments.steps)
+    report(arguments, seconds, memory_before, f"torch-{variant}")
 
 
 if __name__ == "__main__":

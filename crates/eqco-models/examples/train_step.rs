@@ -13,6 +13,8 @@ use eqco_models::{
 
 struct Arguments {
     work: String,
+    backend: String,
+    precision: String,
     batch: usize,
     threads: usize,
     steps: usize,
@@ -26,6 +28,7 @@ fn main() -> Result<()> {
         .build_global()
         .map_err(candle_core::Error::wrap)?;
     let (config, side) = work(&arguments.work)?;
+    let memory_before = peak_memory_bytes();
     let head = ProjectionHeadConfig {
         kind: HeadKind::Mlp,
         hidden_dim: 0,
@@ -55,22 +58,27 @@ fn main() -> Result<()> {
     }
     seconds.sort_by(f64::total_cmp);
     let median = seconds[seconds.len() / 2];
-    if arguments.json {
+    let Arguments {
+        work,
+        backend,
+        precision,
+        batch,
+        threads,
+        steps,
+        json,
+    } = arguments;
+    let memory = peak_memory_bytes();
+    if json {
         println!(
-            "{{\"seconds_per_step\": {median}, \"steps\": {}, \"peak_memory_bytes\": {}, \"threads\": {}, \
-             \"family\": \"portable\", \"precision\": \"f32\"}}",
-            arguments.steps,
-            peak_memory_bytes(),
-            arguments.threads
+            "{{\"seconds_per_step\": {median}, \"steps\": {steps}, \"peak_memory_bytes\": {memory}, \
+             \"memory_before_bytes\": {memory_before}, \"threads\": {threads}, \
+             \"family\": \"{backend}\", \"precision\": \"{precision}\"}}"
         );
     } else {
         println!(
-            "{} batch {} threads {}: {:.1} images/s, peak memory {:.2} GB",
-            arguments.work,
-            arguments.batch,
-            arguments.threads,
-            arguments.batch as f64 / median,
-            peak_memory_bytes() as f64 / 1e9
+            "{work} {backend} {precision} batch {batch} threads {threads}: {:.1} images/s, peak memory {:.2} GB",
+            batch as f64 / median,
+            memory as f64 / 1e9
         );
     }
     Ok(())
@@ -94,6 +102,8 @@ fn work(name: &str) -> Result<(EncoderConfig, usize)> {
 fn parse() -> Result<Arguments> {
     let mut parsed = Arguments {
         work: "resnet18".into(),
+        backend: "portable".into(),
+        precision: "f32".into(),
         batch: 64,
         threads: 2,
         steps: 5,
@@ -111,10 +121,16 @@ fn parse() -> Result<Arguments> {
         let number = || value.parse::<usize>().map_err(candle_core::Error::wrap);
         match flag.as_str() {
             "--work" => parsed.work = value,
+            "--backend" if value == "portable" => parsed.backend = value,
+            "--backend" => bail!("--backend: this build has portable, found {value}"),
+            "--precision" if value == "f32" => parsed.precision = value,
+            "--precision" => bail!("--precision: this build trains in f32, found {value}"),
             "--batch" => parsed.batch = number()?.max(1),
             "--threads" => parsed.threads = number()?,
             "--steps" => parsed.steps = number()?.max(1),
-            other => bail!("unknown flag {other}; known: --work --batch --threads --steps --json"),
+            other => bail!(
+                "unknown flag {other}; known: --work --backend --precision --batch --threads --steps --json"
+            ),
         }
     }
     Ok(parsed)

@@ -11,6 +11,7 @@ use crate::normalization::Normalization;
 use crate::ops::normalize::l2_normalize;
 use crate::params::{ParameterBuilder, ParameterSet};
 use crate::precision::Precision;
+use crate::profile::{Phase, Profiler, Work};
 use crate::projection_head::{ProjectionHead, ProjectionHeadConfig};
 use crate::resnet::{EncoderConfig, ResNet};
 use crate::tape::{Activation, Mode, Tape};
@@ -28,6 +29,7 @@ pub struct Encoder {
     precision: Precision,
     parameters: ParameterSet,
     pool: Arc<BufferPool>,
+    profiler: Profiler,
     device: Device,
 }
 
@@ -59,6 +61,7 @@ impl Encoder {
             precision: Precision::F32,
             parameters,
             pool,
+            profiler: Profiler::off(),
             device,
         })
     }
@@ -100,7 +103,8 @@ impl Encoder {
             .collect())
     }
 
-    /// An encoder of the same architecture with its own copies of all parameters and buffers; recycled memory is shared.
+    /// An encoder of the same architecture with its own copies of all parameters and buffers; recycled memory and the
+    /// profiler are shared.
     ///
     /// # Errors
     /// When the device cannot allocate.
@@ -115,7 +119,20 @@ impl Encoder {
         copy.parameters.copy_from(&self.parameters)?;
         copy.precision = self.precision;
         copy.pool = Arc::clone(&self.pool);
+        copy.profiler = self.profiler.clone();
         Ok(copy)
+    }
+
+    /// Books the time of its operations with `profiler` from now on. Duplicates made earlier keep theirs.
+    #[must_use]
+    pub fn with_profiler(mut self, profiler: &Profiler) -> Self {
+        self.profiler = profiler.clone();
+        self
+    }
+
+    /// Where the time of its operations is booked.
+    pub fn profiler(&self) -> &Profiler {
+        &self.profiler
     }
 
     /// The backbone's configuration.
@@ -149,7 +166,9 @@ impl Encoder {
 
     /// A forward pass on this encoder's recycled memory.
     pub fn tape(&self, mode: Mode) -> Tape {
-        Tape::new(mode, &self.pool).with_precision(self.precision)
+        Tape::new(mode, &self.pool)
+            .with_precision(self.precision)
+            .with_profiler(&self.profiler)
     }
 
     /// Uploads and normalises u8 images `[N,S,S,3]` to `[N,S,S,3]` in this encoder's precision.
@@ -157,6 +176,10 @@ impl Encoder {
     /// # Errors
     /// When the number of bytes does not fit the image size.
     pub fn upload(&self, pixels: &[u8], image_size: usize) -> Result<Tensor> {
+        let bytes = pixels.len() * (1 + self.precision.dtype().size_in_bytes());
+        let _span = self
+            .profiler
+            .span(|| Work::new("upload", Phase::Other).moving(bytes));
         self.normalization
             .upload(pixels, image_size, self.precision, &self.device)
     }

@@ -13,6 +13,7 @@ pub mod ops;
 pub mod optim;
 pub mod params;
 pub mod precision;
+pub mod profile;
 pub mod projection_head;
 pub mod resnet;
 mod saved_state;

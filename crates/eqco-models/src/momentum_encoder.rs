@@ -7,6 +7,7 @@ use crate::error::{ModelError, check_range};
 use crate::ops::access::{copy_into, read, write};
 use crate::ops::lanes::zip_chunks;
 use crate::params::{Parameter, ParameterSet};
+use crate::profile::{Phase, Work, bytes_of};
 
 /// target ← c·target + (1−c)·source for every parameter, in place, with c = `ema_coefficient` in `0..=1` (MoCo, equation 2).
 ///
@@ -60,6 +61,12 @@ fn move_towards(target: &Tensor, source: &Tensor, ema_coefficient: f64) -> candl
             );
         })
     })?
+}
+
+/// One update for the profile: target and source are read, the target is written.
+pub(crate) fn ema_work(source: &ParameterSet) -> Work {
+    let parameters = source.parameters().iter().map(Parameter::value);
+    Work::new("momentum encoder", Phase::Other).moving(3 * bytes_of(parameters))
 }
 
 fn check_pairs(targets: &[Parameter], sources: &[Parameter]) -> Result<(), ModelError> {

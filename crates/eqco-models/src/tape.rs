@@ -19,6 +19,7 @@ use crate::buffer::BufferPool;
 use crate::ops::access;
 use crate::params::{Parameter, ParameterSet};
 use crate::precision::Precision;
+use crate::profile::Profiler;
 
 pub use self::activation::Activation;
 use self::activation::Node;
@@ -91,6 +92,7 @@ pub struct Tape {
     precision: Precision,
     pool: Arc<BufferPool>,
     batch_norm_group: Option<usize>,
+    profiler: Profiler,
     node_count: usize,
     records: Vec<Record>,
 }
@@ -115,6 +117,7 @@ impl Tape {
             precision: Precision::F32,
             pool: Arc::clone(pool),
             batch_norm_group: None,
+            profiler: Profiler::off(),
             node_count: 0,
             records: Vec::new(),
         }
@@ -137,6 +140,17 @@ impl Tape {
     /// The number format of the backbone's activations in this pass.
     pub fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// Books the time of every operation of this pass, backward too, with `profiler`.
+    #[must_use]
+    pub fn with_profiler(mut self, profiler: &Profiler) -> Self {
+        self.profiler = profiler.clone();
+        self
+    }
+
+    pub(crate) fn profiler(&self) -> &Profiler {
+        &self.profiler
     }
 
     /// How this pass treats statistics and gradients.
@@ -218,6 +232,7 @@ impl Tape {
         let mut pass = BackwardPass {
             id: self.id,
             pool: Arc::clone(&self.pool),
+            profiler: self.profiler.clone(),
             slots,
             parameters,
         };
@@ -269,11 +284,16 @@ impl Tape {
 pub(crate) struct BackwardPass<'a> {
     id: u64,
     pool: Arc<BufferPool>,
+    profiler: Profiler,
     slots: Vec<Option<Activation>>,
     parameters: &'a mut Gradients,
 }
 
 impl BackwardPass<'_> {
+    pub(crate) fn profiler(&self) -> &Profiler {
+        &self.profiler
+    }
+
     /// Scratch of the given shape; contents unspecified.
     pub(crate) fn allocate(&self, shape: impl Into<Shape>, dtype: DType) -> Result<Activation> {
         Activation::recycled(&self.pool, shape.into(), dtype)

@@ -46,6 +46,9 @@ pub struct PretrainArgs {
     /// Check everything up to the first step and report the plan, but train and write nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Time every operation, print a table of time and bytes at the end, and write profile.json
+    #[arg(long)]
+    pub profile: bool,
 }
 
 /// Layers of settings: preset, then file, then flags.

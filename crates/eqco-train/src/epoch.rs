@@ -6,6 +6,7 @@ use anyhow::Result;
 use eqco_core::BatchStatistics;
 use eqco_data::loader::Batch;
 use eqco_data::{Cursor, DataError};
+use eqco_models::profile::{Phase, Profiler, Work};
 
 use crate::interrupt::Interrupt;
 use crate::metrics::{Record, StepRecord, Timing};
@@ -52,6 +53,8 @@ pub struct EpochContext<'a> {
     pub progress: &'a mut Progress,
     /// Where steps are recorded.
     pub metrics: &'a mut MetricsFile,
+    /// Where waiting for batches is booked.
+    pub profiler: &'a Profiler,
     /// A record every so many steps.
     pub log_every_steps: u64,
     /// When the run, or this part of a resumed run, began, and at which step.
@@ -93,6 +96,11 @@ impl EpochTotals {
     /// Mean contrast top-1, 0 to 1; 0 before the first step.
     pub fn contrast_top1(&self) -> f64 {
         self.contrast_top1 / self.steps.max(1) as f64
+    }
+
+    /// Steps done, and their time with all waiting.
+    pub fn steps_and_time(&self) -> (u64, Duration) {
+        (self.steps, self.elapsed)
     }
 
     /// Where the time went.
@@ -138,10 +146,14 @@ pub fn train_epoch(
 ) -> Result<EpochTotals> {
     let mut totals = EpochTotals::default();
     while !context.interrupt.is_requested() {
+        let span = context
+            .profiler
+            .span(|| Work::new("waiting for data", Phase::Other));
         let asked = Instant::now();
         let Some(batch) = batches.next().transpose()? else {
             break;
         };
+        drop(span);
         let data_wait = asked.elapsed();
         let report = step(&batch)?;
         let elapsed = asked.elapsed();
@@ -247,6 +259,7 @@ mod tests {
             interrupt,
             progress: &mut Progress::on_stderr(),
             metrics: &mut run.metrics().unwrap(),
+            profiler: &Profiler::off(),
             log_every_steps,
             started: (Instant::now(), next_step),
         };

@@ -7,6 +7,7 @@
 //!   checkpoints/      step-000000780.safetensors, ...
 //!   summary.json      the final table, in percent
 //!   evaluation.json   the measurements behind it, with their protocols
+//!   profile.json      with --profile: time and bytes of every operation
 //! ```
 
 use std::fs::{self, File};
@@ -19,6 +20,7 @@ const CONFIG: &str = "config.toml";
 const METRICS: &str = "metrics.jsonl";
 const SUMMARY: &str = "summary.json";
 const EVALUATION: &str = "evaluation.json";
+const PROFILE: &str = "profile.json";
 const CHECKPOINTS: &str = "checkpoints";
 
 /// What can be wrong with a run folder.
@@ -162,6 +164,14 @@ impl RunFolder {
     /// When the file cannot be written.
     pub fn write_evaluation(&self, comparison: &impl Serialize) -> Result<(), RunFolderError> {
         replace_json(&self.root.join(EVALUATION), comparison)
+    }
+
+    /// Writes where the time of training went, as JSON.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_profile(&self, report: &impl Serialize) -> Result<(), RunFolderError> {
+        replace_json(&self.root.join(PROFILE), report)
     }
 
     /// Opens the metrics for appending.

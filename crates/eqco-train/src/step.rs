@@ -8,6 +8,7 @@ use eqco_models::Encoder;
 use eqco_models::checkpoint::{Checkpoint, CheckpointMetadata};
 use eqco_models::method::{Method, StepKey};
 use eqco_models::optim::{Optimizer, Schedule};
+use eqco_models::profile::Profiler;
 use eqco_models::tape::Gradients;
 
 use crate::config::TrainConfig;
@@ -46,7 +47,21 @@ impl Trainer {
     /// # Errors
     /// When a value of the configuration is out of range or memory cannot be allocated.
     pub fn new(config: &TrainConfig, steps_per_epoch: u64) -> Result<Self> {
-        let encoder = untrained_encoder(config)?.with_precision(config.precision);
+        Self::with_profiler(config, steps_per_epoch, &Profiler::off())
+    }
+
+    /// The same, with the time of every operation booked by `profiler`.
+    ///
+    /// # Errors
+    /// Those of [`Trainer::new`].
+    pub fn with_profiler(
+        config: &TrainConfig,
+        steps_per_epoch: u64,
+        profiler: &Profiler,
+    ) -> Result<Self> {
+        let encoder = untrained_encoder(config)?
+            .with_precision(config.precision)
+            .with_profiler(profiler);
         Ok(Self {
             config: config.clone(),
             steps_per_epoch,
@@ -93,6 +108,8 @@ impl Trainer {
             statistics.loss
         );
 
+        let profiler = self.encoder.profiler();
+        let _span = profiler.span(|| self.optimizer.work());
         let learning_rate = self.schedule.learning_rate(self.step, self.steps_per_epoch);
         self.optimizer
             .step(self.encoder.parameters(), &self.gradients, learning_rate)?;

@@ -121,7 +121,9 @@ fn every_setting_flag_of_the_help_is_covered_above() {
         "backend",
         "set",
     ];
-    let others = ["preset", "config", "out", "dry-run", "help", "version"];
+    let others = [
+        "preset", "config", "out", "dry-run", "profile", "help", "version",
+    ];
     let command = Cli::command();
     let flags: Vec<&str> = command
         .get_arguments()
@@ -132,7 +134,7 @@ fn every_setting_flag_of_the_help_is_covered_above() {
         .filter(|flag| !tested.contains(flag) && !others.contains(flag))
         .collect();
     assert!(untested.is_empty(), "{untested:?}");
-    assert_eq!(flags.len(), tested.len() + 4, "{flags:?}");
+    assert_eq!(flags.len(), tested.len() + 5, "{flags:?}");
 }
 
 #[test]

@@ -119,6 +119,7 @@ fn a_run_leaves_configuration_metrics_checkpoints_and_the_table() {
     }
     assert!(stdout.contains("raw pixels"), "{stdout}");
     assert!(stdout.contains("eqco-eval linear run"), "{stdout}");
+    assert!(!out.join("profile.json").exists());
     assert!(stderr.contains("epoch 2/2  loss "), "{stderr}");
 
     // The folder now belongs to this run.
@@ -168,6 +169,44 @@ fn two_runs_of_one_seed_write_the_same_weights_and_metrics_whatever_the_loader()
     });
     assert!(results[0].0.len() > 100);
     assert_eq!(results[0], results[1]);
+}
+
+#[test]
+fn a_profile_accounts_for_every_operation_of_every_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let quick = ["--set=run.final_table=false", "--profile", "--out=run"];
+    let output = run(folder.path(), &[&TINY[..], &quick].concat());
+    let stdout = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(stdout.contains("6 steps in "), "{stdout}");
+    let stored = fs::read_to_string(folder.path().join("run/profile.json")).unwrap();
+    let profile: Value = serde_json::from_str(&stored).unwrap();
+    let lines = profile["lines"].as_array().unwrap();
+
+    let seconds: f64 = lines
+        .iter()
+        .map(|line| line["seconds"].as_f64().unwrap())
+        .sum();
+    let whole = profile["seconds"].as_f64().unwrap();
+    assert!((seconds - whole).abs() < 1e-6 * whole, "{seconds} {whole}");
+    let calls = |operation: &str, phase: &str| -> u64 {
+        let of = lines.iter().filter(|line| {
+            line["operation"].as_str().unwrap().starts_with(operation) && line["phase"] == phase
+        });
+        of.map(|line| line["calls"].as_u64().unwrap()).sum()
+    };
+    // ResNet-18 has 20 convolutions, and the first one's input needs no gradient. Six steps, two encoders.
+    assert_eq!(calls("conv2d", "forward"), 6 * 2 * 20);
+    assert_eq!(calls("conv2d", "weight_gradient"), 6 * 20);
+    assert_eq!(calls("conv2d", "input_gradient"), 6 * 19);
+    assert_eq!(calls("batch_norm", "backward"), 6 * 22);
+    assert_eq!(calls("linear", "backward"), 6 * 2);
+    assert_eq!(calls("upload", "other"), 6 * 2);
+    // The end of an epoch is waited for as well.
+    assert_eq!(calls("waiting for data", "other"), 6 + 2);
+    for operation in ["loss", "optimiser", "momentum encoder"] {
+        assert_eq!(calls(operation, "other"), 6, "{operation}");
+    }
 }
 
 #[test]

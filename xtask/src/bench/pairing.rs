@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Deserialize)]
 pub struct Measurement {
     pub seconds_per_step: f64,
+    /// Largest resident size of the process.
     pub peak_memory_bytes: u64,
+    /// What of it was there before the network was built: libraries and the runtime.
+    pub memory_before_bytes: u64,
     pub threads: usize,
     pub family: String,
     pub precision: String,
@@ -32,9 +35,15 @@ pub struct Comparison {
     pub peer: Option<f64>,
     /// Ours over the peer's speed: median over pairs.
     pub ratio: Option<f64>,
-    /// Ours over the peer's peak memory: median over pairs. Of the peer only what its steps took is
-    /// counted, of ours the whole process.
+    /// The smallest and the largest ratio of a pair.
+    #[serde(skip)]
+    pub ratio_range: Option<[f64; 2]>,
+    /// Ours over the peer's peak memory, whole process against whole process: median over pairs. Of
+    /// a peer with loader processes only the main one counts.
     pub peak_memory_ratio: Option<f64>,
+    /// The same without what either process held before it built its network.
+    #[serde(skip)]
+    pub net_memory_ratio: Option<f64>,
 }
 
 impl Measurement {
@@ -48,6 +57,11 @@ impl Measurement {
             "expected a positive time, got `{last}`"
         );
         Ok(measurement)
+    }
+
+    fn net_memory_bytes(&self) -> u64 {
+        self.peak_memory_bytes
+            .saturating_sub(self.memory_before_bytes)
     }
 }
 
@@ -63,8 +77,16 @@ pub fn compare(
     let first = ours.first().context("nothing was measured")?;
     let speed = |run: &Measurement| batch as f64 / run.seconds_per_step;
     let over_pairs = |ratio: fn(&Measurement, &Measurement) -> f64| {
-        median(ours.iter().zip(peers).map(|(our, peer)| ratio(our, peer)))
+        let pairs = ours.iter().zip(peers);
+        pairs
+            .map(|(our, peer)| ratio(our, peer))
+            .collect::<Vec<_>>()
     };
+    let speed_ratios = over_pairs(|our, peer| peer.seconds_per_step / our.seconds_per_step);
+    let memory_ratios =
+        over_pairs(|our, peer| our.peak_memory_bytes as f64 / peer.peak_memory_bytes as f64);
+    let net_memory_ratios =
+        over_pairs(|our, peer| our.net_memory_bytes() as f64 / peer.net_memory_bytes() as f64);
     Ok(Comparison {
         work: work.to_owned(),
         precision: first.precision.clone(),
@@ -72,10 +94,10 @@ pub fn compare(
         threads: first.threads,
         ours: median(ours.iter().map(speed)).unwrap_or_default(),
         peer: median(peers.iter().map(speed)),
-        ratio: over_pairs(|our, peer| peer.seconds_per_step / our.seconds_per_step),
-        peak_memory_ratio: over_pairs(|our, peer| {
-            our.peak_memory_bytes as f64 / peer.peak_memory_bytes as f64
-        }),
+        ratio_range: range(&speed_ratios),
+        ratio: median(speed_ratios.into_iter()),
+        peak_memory_ratio: median(memory_ratios.into_iter()),
+        net_memory_ratio: median(net_memory_ratios.into_iter()),
     })
 }
 
@@ -91,6 +113,13 @@ fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     }
 }
 
+/// The smallest and the largest value; `None` of nothing.
+fn range(values: &[f64]) -> Option<[f64; 2]> {
+    let least = values.iter().copied().min_by(f64::total_cmp)?;
+    let largest = values.iter().copied().max_by(f64::total_cmp)?;
+    Some([least, largest])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +128,7 @@ mod tests {
         Measurement {
             seconds_per_step,
             peak_memory_bytes,
+            memory_before_bytes: 40,
             threads: 2,
             family: "portable".to_owned(),
             precision: "f32".to_owned(),
@@ -114,7 +144,10 @@ mod tests {
         assert_eq!(comparison.ours, 64.0);
         assert_eq!(comparison.peer, Some(64.0 / 3.0));
         assert_eq!(comparison.ratio, Some(2.0));
+        assert_eq!(comparison.ratio_range, Some([2.0, 3.0]));
         assert_eq!(comparison.peak_memory_ratio, Some(0.5));
+        // Net of 40 bytes: 10 / 60, 10 / 60 and 35 / 60.
+        assert_eq!(comparison.net_memory_ratio, Some(10.0 / 60.0));
     }
 
     #[test]
@@ -136,11 +169,11 @@ mod tests {
     #[test]
     fn the_last_line_is_the_measurement() {
         let output = "warming up\n{\"seconds_per_step\": 0.25, \"steps\": 4, \
-                      \"peak_memory_bytes\": 1000, \"threads\": 1, \"family\": \"portable\", \
+                      \"peak_memory_bytes\": 1000, \"memory_before_bytes\": 100, \"threads\": 1, \"family\": \"portable\", \
                       \"precision\": \"f32\"}\n";
         let measurement = Measurement::parse(output).unwrap();
         assert_eq!(measurement.seconds_per_step, 0.25);
-        assert_eq!(measurement.peak_memory_bytes, 1000);
+        assert_eq!(measurement.net_memory_bytes(), 900);
         for bad in ["", "warming up", &output.replace("0.25", "0.0")] {
             assert!(Measurement::parse(bad).is_err(), "{bad}");
         }

@@ -12,7 +12,8 @@ use super::{MethodConfig, StepKey, encode_keys, group, prefixed};
 use crate::encoder::Encoder;
 use crate::error::ModelError;
 use crate::key_queue::KeyQueue;
-use crate::momentum_encoder::ema_update;
+use crate::momentum_encoder::{ema_update, ema_work};
+use crate::profile::{Phase, Work};
 use crate::tape::{Gradients, Mode};
 
 /// MoCo's state: momentum encoder and queue.
@@ -57,23 +58,27 @@ impl Moco {
         key: StepKey,
         gradients: &mut Gradients,
     ) -> Result<BatchStatistics, ModelError> {
+        let span = encoder.profiler().span(|| ema_work(encoder.parameters()));
         ema_update(
             self.momentum_encoder.parameters(),
             encoder.parameters(),
             self.config.ema_coefficient,
         )?;
+        drop(span);
         let keys = self.shuffled_keys(key_views, key)?;
 
         let mut tape = encoder
             .tape(Mode::Training)
             .with_batch_norm_group(group(&self.config));
         let queries = encoder.embed(&mut tape, query_views)?;
+        let span = encoder.profiler().span(|| Work::new("loss", Phase::Other));
         let output = self.loss.evaluate(
             &queries.to_tensor()?,
             &keys,
             Negatives::Shared(self.queue.keys()),
             WantedGradients::QUERIES,
         )?;
+        drop(span);
         tape.backward(&queries, &output.queries_gradient, gradients, &[])?;
         self.queue.enqueue(&keys)?;
         Ok(output.statistics)

@@ -7,6 +7,7 @@ use eqco_core::{BatchStatistics, LossConfig, nt_xent};
 use super::{MethodConfig, group};
 use crate::encoder::Encoder;
 use crate::error::ModelError;
+use crate::profile::{Phase, Work};
 use crate::tape::{Gradients, Mode};
 
 /// SimCLR has no state beside its encoder.
@@ -40,11 +41,13 @@ impl Simclr {
         let views = Tensor::cat(&[query_views, key_views], 0)?;
         let embeddings = encoder.embed(&mut tape, &views)?;
         let values = embeddings.to_tensor()?;
+        let span = encoder.profiler().span(|| Work::new("loss", Phase::Other));
         let output = nt_xent(
             &self.loss,
             &values.narrow(0, 0, batch)?,
             &values.narrow(0, batch, batch)?,
         )?;
+        drop(span);
         let of_both_views: Vec<&Tensor> = std::iter::once(&output.queries_gradient)
             .chain(&output.keys_gradient)
             .collect();

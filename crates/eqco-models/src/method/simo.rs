@@ -7,7 +7,8 @@ use eqco_core::{BatchStatistics, ContrastiveLoss, NegativeDraw, Negatives, Wante
 use super::{MethodConfig, StepKey, encode_keys, group};
 use crate::encoder::Encoder;
 use crate::error::ModelError;
-use crate::momentum_encoder::ema_update;
+use crate::momentum_encoder::{ema_update, ema_work};
+use crate::profile::{Phase, Work};
 use crate::tape::{Gradients, Mode};
 
 /// SiMo's state: the momentum encoder.
@@ -48,11 +49,13 @@ impl Simo {
         key: StepKey,
         gradients: &mut Gradients,
     ) -> Result<BatchStatistics, ModelError> {
+        let span = encoder.profiler().span(|| ema_work(encoder.parameters()));
         ema_update(
             self.momentum_encoder.parameters(),
             encoder.parameters(),
             self.config.ema_coefficient,
         )?;
+        drop(span);
         let keys = encode_keys(&self.momentum_encoder, key_views, group(&self.config))?;
 
         let mut tape = encoder
@@ -66,12 +69,14 @@ impl Simo {
             key.seed,
             key.step,
         )?;
+        let span = encoder.profiler().span(|| Work::new("loss", Phase::Other));
         let output = self.loss.evaluate(
             &queries.to_tensor()?,
             &keys,
             Negatives::InBatch(&draw),
             WantedGradients::QUERIES,
         )?;
+        drop(span);
         tape.backward(&queries, &output.queries_gradient, gradients, &[])?;
         Ok(output.statistics)
     }

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::access::{read, write};
 use super::element::{Element, for_element};
 use super::lanes::vectorized;
+use crate::profile::{Phase, Work, bytes_of};
 use crate::tape::{Activation, Tape};
 
 /// Averages over height and width. The representation is f32 whatever the format of the maps: precision is cheap from
@@ -25,6 +26,10 @@ pub fn global_average_pool(tape: &mut Tape, input: &Activation) -> Result<Activa
     }
     let pixels = height * width;
     let mut output = tape.allocate((batch, channels), DType::F32)?;
+    let _span = tape.profiler().span(|| {
+        Work::new("average_pool", Phase::Forward)
+            .moving(bytes_of([input.tensor(), output.tensor()]))
+    });
     for_element!(input.dtype(), T => read(input.tensor(), |x: &[T]| {
         write(output.tensor(), |y| forward(pixels, channels, x, y))
     })??);
@@ -32,6 +37,10 @@ pub fn global_average_pool(tape: &mut Tape, input: &Activation) -> Result<Activa
     tape.record(&mut output, move |gradient, pass| {
         let Some(slot) = slot else { return Ok(()) };
         let (target, accumulate) = pass.target(&slot)?;
+        let _span = pass.profiler().span(|| {
+            Work::new("average_pool", Phase::Backward)
+                .moving(bytes_of([gradient.tensor(), &target]))
+        });
         for_element!(target.dtype(), T => read(gradient.tensor(), |dy| {
             write(&target, |dx: &mut [T]| backward(pixels, channels, dy, dx, accumulate))
         })?)

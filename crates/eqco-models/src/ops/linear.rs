@@ -7,6 +7,7 @@ use super::access::{read, write};
 use super::lanes::split;
 use super::matmul::{View, matmul};
 use crate::params::Parameter;
+use crate::profile::{Phase, Work};
 use crate::tape::{Activation, Tape};
 
 /// Maps `input` `[N,I]` with `weight` `[O,I]` and `bias` `[O]` to `[N,O]`.
@@ -46,6 +47,7 @@ pub fn linear(
         outputs,
     };
     let mut output = tape.allocate((rows, outputs), DType::F32)?;
+    let _span = tape.profiler().span(|| sizes.work(Phase::Forward, 1));
     read(input.tensor(), |x| {
         read(weight.value(), |w| {
             write(output.tensor(), |y| sizes.forward(x, w, y))
@@ -60,6 +62,10 @@ pub fn linear(
     }
     let (input, weight, bias) = (input.clone(), weight.clone(), bias.cloned());
     tape.record(&mut output, move |gradient, pass| {
+        let products = 1 + usize::from(input.slot().is_some());
+        let _span = pass
+            .profiler()
+            .span(|| sizes.work(Phase::Backward, products));
         let (target, accumulate) = pass.parameter_target(&weight);
         read(input.tensor(), |x| {
             read(gradient.tensor(), |dy| {
@@ -93,6 +99,16 @@ struct Sizes {
 }
 
 impl Sizes {
+    /// `products` matrix products, each of which reads two of input, weight and output, or their gradients, and writes
+    /// the third.
+    fn work(&self, phase: Phase, products: usize) -> Work {
+        let elements =
+            self.rows * self.inputs + self.inputs * self.outputs + self.rows * self.outputs;
+        Work::new("linear", phase)
+            .moving(products * elements * size_of::<f32>())
+            .computing(products * 2 * self.rows * self.inputs * self.outputs)
+    }
+
     /// Rows that one thread handles.
     fn share(&self) -> usize {
         self.rows.div_ceil(rayon::current_num_threads()).max(1)

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::access::{read, write};
 use super::element::{Element, for_element};
 use super::lanes::vectorized;
+use crate::profile::{Phase, Work, bytes_of};
 use crate::tape::{Activation, Tape};
 
 const SIDE: usize = 3;
@@ -37,6 +38,9 @@ pub fn max_pool(tape: &mut Tape, input: &Activation) -> Result<Activation> {
         channels,
     );
     let mut output = tape.allocate(shape, input.dtype())?;
+    let _span = tape.profiler().span(|| {
+        Work::new("max_pool", Phase::Forward).moving(bytes_of([input.tensor(), output.tensor()]))
+    });
     for_element!(input.dtype(), T => read(input.tensor(), |x: &[T]| {
         write(output.tensor(), |y| map.forward(x, y))
     })??);
@@ -47,6 +51,14 @@ pub fn max_pool(tape: &mut Tape, input: &Activation) -> Result<Activation> {
         };
         let (target, accumulate) = pass.target(&slot)?;
         let input = input.value(pass)?;
+        let _span = pass.profiler().span(|| {
+            Work::new("max_pool", Phase::Backward).moving(bytes_of([
+                input.tensor(),
+                pooled.tensor(),
+                gradient.tensor(),
+                &target,
+            ]))
+        });
         for_element!(input.dtype(), T => read(input.tensor(), |x: &[T]| {
             read(pooled.tensor(), |y| {
                 read(gradient.tensor(), |dy| {

@@ -4,6 +4,7 @@ use candle_core::{DType, Result, bail};
 use rayon::prelude::*;
 
 use super::access::{read, write};
+use crate::profile::{Phase, Work, bytes_of};
 use crate::tape::{Activation, Tape};
 
 /// Smallest norm that is divided by, as PyTorch's `normalize`.
@@ -18,6 +19,10 @@ pub fn l2_normalize(tape: &mut Tape, input: &Activation) -> Result<Activation> {
         bail!("l2_normalize: expected [N,D], found {:?}", input.dims())
     };
     let mut output = tape.allocate(input.tensor().shape().clone(), DType::F32)?;
+    let _span = tape.profiler().span(|| {
+        Work::new("l2_normalize", Phase::Forward)
+            .moving(bytes_of([input.tensor(), output.tensor()]))
+    });
     read(input.tensor(), |x| {
         write(output.tensor(), |y| {
             y.par_chunks_mut(dim)
@@ -33,6 +38,14 @@ pub fn l2_normalize(tape: &mut Tape, input: &Activation) -> Result<Activation> {
         let Some(slot) = input.slot() else {
             return Ok(());
         };
+        let _span = pass.profiler().span(|| {
+            Work::new("l2_normalize", Phase::Backward).moving(bytes_of([
+                input.tensor(),
+                unit.tensor(),
+                gradient.tensor(),
+                gradient.tensor(),
+            ]))
+        });
         read(input.tensor(), |x| {
             read(unit.tensor(), |y| {
                 write(gradient.tensor(), |dy| backward(dim, x, y, dy))

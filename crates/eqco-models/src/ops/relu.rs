@@ -5,6 +5,7 @@ use candle_core::Result;
 use super::access::{read, write};
 use super::element::{Element, for_element};
 use super::lanes::zip_chunks;
+use crate::profile::{Phase, Work, bytes_of};
 use crate::tape::{Activation, Tape};
 
 /// Element-wise max(0, x); a NaN stays one.
@@ -13,12 +14,22 @@ use crate::tape::{Activation, Tape};
 /// When memory cannot be allocated.
 pub fn relu(tape: &mut Tape, input: &Activation) -> Result<Activation> {
     let mut output = tape.allocate(input.tensor().shape().clone(), input.dtype())?;
+    let _span = tape.profiler().span(|| {
+        Work::new("relu", Phase::Forward).moving(bytes_of([input.tensor(), output.tensor()]))
+    });
     for_element!(input.dtype(), T => read(input.tensor(), |x: &[T]| {
         write(output.tensor(), |y| forward(x, y))
     })??);
     let (slot, kept) = (input.slot(), output.clone());
     tape.record(&mut output, move |gradient, pass| {
         let Some(slot) = slot else { return Ok(()) };
+        let _span = pass.profiler().span(|| {
+            Work::new("relu", Phase::Backward).moving(bytes_of([
+                kept.tensor(),
+                gradient.tensor(),
+                gradient.tensor(),
+            ]))
+        });
         for_element!(kept.dtype(), T => read(kept.tensor(), |y: &[T]| {
             write(gradient.tensor(), |dy| backward(y, dy))
         })??);

@@ -19,6 +19,7 @@ use rayon::prelude::*;
 use crate::error::{ModelError, check_range};
 use crate::ops::access::{copy_into, read, write};
 use crate::params::{Parameter, ParameterSet};
+use crate::profile::{Phase, Work, bytes_of};
 use crate::saved_state::{count_from_state, count_to_tensor, tensor_from_state};
 use crate::tape::Gradients;
 
@@ -109,6 +110,15 @@ impl Optimizer {
                 self.update(slot, parameter, gradient, learning_rate)
             })?;
         Ok(())
+    }
+
+    /// One step for the profile: the gradient is read, the parameter and what is remembered of it are read and written.
+    pub fn work(&self) -> Work {
+        let bytes = self.slots.iter().map(|slot| {
+            let array = bytes_of([&slot.memory[0]]);
+            (3 + 2 * slot.memory.len()) * array
+        });
+        Work::new("optimiser", Phase::Other).moving(bytes.sum())
     }
 
     /// The gradient of every parameter, after checking all that could stop an update half-way.

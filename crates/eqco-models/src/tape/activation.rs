@@ -6,6 +6,7 @@ use candle_core::{DType, Result, Shape, Tensor, bail};
 
 use super::BackwardPass;
 use crate::buffer::{Buffer, BufferPool};
+use crate::profile::{Phase, Work, bytes_of};
 
 /// A tensor inside a forward pass, channels-last `[N,H,W,C]` or `[N,C]`, f32 or bf16. Its memory returns to the pool with
 /// the last clone; use [`Activation::to_tensor`] to keep a value.
@@ -165,6 +166,10 @@ impl Kept {
             Self::Value(activation) => Ok(activation.clone()),
             Self::Recipe(recipe, slot) => {
                 let value = pass.allocate(slot.shape.clone(), slot.dtype)?;
+                let _span = pass.profiler().span(|| {
+                    let bytes = bytes_of([value.tensor(), value.tensor()]);
+                    Work::new("recomputed output", Phase::Backward).moving(bytes)
+                });
                 (recipe.0)(&value)?;
                 Ok(value)
             }

@@ -10,6 +10,7 @@ mod golden;
 mod hashed;
 mod networks;
 mod operations;
+mod profile;
 mod refusals;
 mod reproducible;
 mod tape;

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use eqco_data::Cursor;
 use eqco_models::checkpoint;
+use eqco_models::profile::Profiler;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::PretrainArgs;
@@ -25,13 +26,19 @@ pub(super) fn run(arguments: &PretrainArgs) -> Result<ExitCode> {
     start_log(&progress);
     let plan = Plan::new(arguments)?;
     start_threads(plan.threads)?;
-    let trainer = Trainer::new(plan.config(), plan.position.steps_per_epoch)?;
+    let profiler = if arguments.profile {
+        Profiler::on()
+    } else {
+        Profiler::off()
+    };
+    let steps_per_epoch = plan.position.steps_per_epoch;
+    let trainer = Trainer::with_profiler(plan.config(), steps_per_epoch, &profiler)?;
     progress.say(&plan.describe(trainer.encoder().parameters().scalar_count()));
     if arguments.dry_run {
         return dry_run(&plan, &progress);
     }
 
-    let mut run = Run::start(plan, trainer)?;
+    let mut run = Run::start(plan, trainer, profiler)?;
     let interrupt = Interrupt::listen().context("Ctrl-C cannot be listened to")?;
     run.train(&interrupt, &mut progress)?;
     // Everything that took long is on the disk: from here on the first Ctrl-C ends the process.
@@ -73,10 +80,13 @@ struct Run {
     folder: RunFolder,
     metrics: MetricsFile,
     last_checkpoint: Option<PathBuf>,
+    profiler: Profiler,
+    /// Steps done by this process, and their time with all waiting.
+    profiled: (u64, Duration),
 }
 
 impl Run {
-    fn start(plan: Plan, trainer: Trainer) -> Result<Self> {
+    fn start(plan: Plan, trainer: Trainer, profiler: Profiler) -> Result<Self> {
         let folder = RunFolder::create(&plan.folder)?;
         folder.write_config(&plan.config().to_toml())?;
         let mut metrics = folder.metrics()?;
@@ -90,6 +100,8 @@ impl Run {
             folder,
             metrics,
             last_checkpoint: None,
+            profiler,
+            profiled: (0, Duration::ZERO),
         })
     }
 
@@ -102,6 +114,7 @@ impl Run {
                 interrupt,
                 progress,
                 metrics: &mut self.metrics,
+                profiler: &self.profiler,
                 log_every_steps: self.plan.config().run.log_every_steps,
                 started,
             };
@@ -109,6 +122,9 @@ impl Run {
             let trainer = &mut self.trainer;
             let step = |batch: &_| trainer.step(batch);
             let totals = train_epoch(batches, &mut self.position, &mut context, step)?;
+            let (steps, time) = totals.steps_and_time();
+            self.profiled.0 += steps;
+            self.profiled.1 += time;
             if self.position.cursor().epoch > epoch {
                 progress.end_epoch(&totals.standing(&self.position, started));
                 self.end_epoch(epoch, &totals)?;
@@ -160,6 +176,7 @@ impl Run {
             step: self.position.next_step,
             finished,
         }))?;
+        self.finish_profile()?;
         if !finished {
             progress.say(&self.how_to_go_on());
             return Ok(ExitCode::from(EXIT_STATUS as u8));
@@ -178,6 +195,16 @@ impl Run {
         }
         super::print(&self.what_is_next())?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Writes and shows where the time went, if that was asked for.
+    fn finish_profile(&self) -> Result<()> {
+        let (steps, time) = self.profiled;
+        if let Some(report) = self.profiler.report(steps, time) {
+            self.folder.write_profile(&report)?;
+            super::print(&format!("\n{report}\n"))?;
+        }
+        Ok(())
     }
 
     fn data_name(&self) -> String {

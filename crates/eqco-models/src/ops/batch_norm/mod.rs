@@ -16,6 +16,7 @@ use self::portable::{Affine, Mask, Statistics};
 use super::access::{read, write};
 use super::element::{Element, for_element};
 use crate::params::{NamedBuffer, Parameter, ParameterBuilder};
+use crate::profile::{Phase, Work, bytes_of};
 use crate::tape::{Activation, BackwardPass, Mode, Recipe, Slot, Tape};
 
 /// Added to the variance, as PyTorch's default.
@@ -78,6 +79,15 @@ impl BatchNorm {
     ) -> Result<Activation> {
         self.check(input, residual)?;
         let mut output = tape.allocate(input.tensor().shape().clone(), input.dtype())?;
+        let with_residual = residual.is_some();
+        let passes = if tape.mode() == Mode::Evaluation {
+            2
+        } else {
+            3
+        } + usize::from(with_residual);
+        let _span = tape
+            .profiler()
+            .span(|| work(Phase::Forward, activate, with_residual, passes, input));
         if tape.mode() == Mode::Evaluation {
             let affine = self.running_affine()?;
             apply(&[affine], input, residual, activate, &output)?;
@@ -220,6 +230,23 @@ fn apply_to<T: Element>(
     }
 }
 
+/// For the profile: `passes` arrays of the input's size are read or written.
+fn work(
+    phase: Phase,
+    activate: Activate,
+    with_residual: bool,
+    passes: usize,
+    input: &Activation,
+) -> Work {
+    let name = match (with_residual, activate) {
+        (true, Activate::Relu) => "batch_norm + add + relu",
+        (true, Activate::Linear) => "batch_norm + add",
+        (false, Activate::Relu) => "batch_norm + relu",
+        (false, Activate::Linear) => "batch_norm",
+    };
+    Work::new(name, phase).moving(passes * bytes_of([input.tensor()]))
+}
+
 fn group_count(tape: &Tape, input: &Activation) -> Result<usize> {
     let batch = input.dims()[0];
     match tape.batch_norm_group() {
@@ -247,6 +274,16 @@ struct Saved {
 impl Saved {
     /// Turns the output's gradient into the input's in place, and hands the masked gradient to the residual.
     fn backward(self, gradient: Activation, pass: &mut BackwardPass<'_>) -> Result<()> {
+        let with_residual = self.residual.is_some();
+        let _span = pass.profiler().span(|| {
+            work(
+                Phase::Backward,
+                self.activate,
+                with_residual,
+                self.passes(),
+                &self.input,
+            )
+        });
         let residual = match &self.residual {
             Some(slot) => {
                 let shape = gradient.tensor().shape().clone();
@@ -263,6 +300,11 @@ impl Saved {
             Some(slot) => pass.give(&slot, gradient),
             None => Ok(()),
         }
+    }
+
+    /// Arrays that are read or written backward: input and gradient twice, with a residual the output for the mask too.
+    fn passes(&self) -> usize {
+        5 + if self.residual.is_some() { 3 } else { 0 }
     }
 
     fn masked_backward<T: Element>(

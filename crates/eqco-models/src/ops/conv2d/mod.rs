@@ -8,6 +8,7 @@ use candle_core::{DType, Result, bail};
 
 use super::access::{read, write};
 use crate::params::Parameter;
+use crate::profile::{Phase, Work};
 use crate::tape::{Activation, Tape};
 
 /// Sizes of one convolution: input `[batch, height, width, in_channels]`, weight
@@ -56,6 +57,25 @@ impl Geometry {
     /// Elements of one output image.
     pub fn out_image(&self) -> usize {
         self.out_height() * self.out_width() * self.out_channels
+    }
+
+    /// One pass of this convolution for the profile: it reads two of input, weights (f32) and output, or their gradients,
+    /// and writes the third. `dtype` is the images'.
+    fn work(&self, phase: Phase, dtype: DType) -> Work {
+        let kernel = portable::kernel_name(self, phase);
+        let stride = if self.stride == 1 {
+            String::new()
+        } else {
+            format!(" s{}", self.stride)
+        };
+        let pixels = self.batch * (self.in_image() + self.out_image());
+        let weights = self.out_channels * self.patch();
+        Work::new(
+            format!("conv2d {k}x{k}{stride} {kernel}", k = self.kernel),
+            phase,
+        )
+        .moving(pixels * dtype.size_in_bytes() + weights * size_of::<f32>())
+        .computing(2 * self.batch * self.out_image() * self.patch())
     }
 
     fn check(&self, name: &str) -> Result<()> {
@@ -130,6 +150,10 @@ pub fn conv2d(
         out_channels,
     );
     let mut output = tape.allocate(shape, input.dtype())?;
+    let dtype = input.dtype();
+    let _span = tape
+        .profiler()
+        .span(|| geometry.work(Phase::Forward, dtype));
     read(input.tensor(), |x| {
         read(weight.value(), |w| {
             write(output.tensor(), |y| portable::forward(&geometry, x, w, y))
@@ -137,15 +161,24 @@ pub fn conv2d(
     })???;
     let (input, weight) = (input.keep(), weight.clone());
     tape.record(&mut output, move |gradient, pass| {
+        let slot = input.slot();
+        let kept = input.value(pass)?;
+        let span = pass
+            .profiler()
+            .span(|| geometry.work(Phase::WeightGradient, dtype));
         let (target, accumulate) = pass.parameter_target(&weight);
-        read(input.value(pass)?.tensor(), |x| {
+        read(kept.tensor(), |x| {
             read(gradient.tensor(), |dy| {
                 write(&target, |dw| {
                     portable::backward_weight(&geometry, x, dy, dw, accumulate)
                 })
             })
         })???;
-        if let Some(slot) = input.slot() {
+        drop((span, kept));
+        if let Some(slot) = slot {
+            let _span = pass
+                .profiler()
+                .span(|| geometry.work(Phase::InputGradient, dtype));
             let (target, accumulate) = pass.target(&slot)?;
             read(weight.value(), |w| {
                 read(gradient.tensor(), |dy| {

@@ -7,6 +7,7 @@ mod winograd;
 use rayon::prelude::*;
 
 use super::Geometry;
+use crate::profile::Phase;
 
 /// `y = conv(x, w)`.
 pub fn forward(geometry: &Geometry, x: &[f32], w: &[f32], y: &mut [f32]) {
@@ -25,10 +26,17 @@ pub fn backward_data(geometry: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32],
     if winograd::suits(geometry) {
         return winograd::backward_data(geometry, dy, w, dx, accumulate);
     }
-    if geometry.is_pointwise() || geometry.stride > 1 || geometry.padding >= geometry.kernel {
-        return patches::backward_data(geometry, dy, w, dx, accumulate);
+    match transposed(geometry) {
+        Some(turned) => convolve(&turned, dy, &turn_weights(geometry, w), dx, accumulate),
+        None => patches::backward_data(geometry, dy, w, dx, accumulate),
     }
-    let transposed = Geometry {
+}
+
+/// The convolution of the output's gradient that gives the input's, where there is one.
+fn transposed(geometry: &Geometry) -> Option<Geometry> {
+    let is_convolution =
+        !geometry.is_pointwise() && geometry.stride == 1 && geometry.padding < geometry.kernel;
+    is_convolution.then(|| Geometry {
         batch: geometry.batch,
         height: geometry.out_height(),
         width: geometry.out_width(),
@@ -37,8 +45,24 @@ pub fn backward_data(geometry: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32],
         kernel: geometry.kernel,
         stride: 1,
         padding: geometry.kernel - 1 - geometry.padding,
+    })
+}
+
+/// The kernel that a pass of this convolution runs through, for the profile.
+pub(crate) fn kernel_name(geometry: &Geometry, phase: Phase) -> &'static str {
+    if winograd::suits(geometry) {
+        return "winograd";
+    }
+    let is_direct = match phase {
+        Phase::WeightGradient => uses_direct_weight_gradient(geometry),
+        Phase::InputGradient => transposed(geometry).is_some_and(|turned| direct::suits(&turned)),
+        _ => direct::suits(geometry),
     };
-    convolve(&transposed, dy, &turn_weights(geometry, w), dx, accumulate);
+    if is_direct { "direct" } else { "patches" }
+}
+
+fn uses_direct_weight_gradient(geometry: &Geometry) -> bool {
+    direct::suits(geometry) && direct::suits_weight_gradient(geometry)
 }
 
 /// `dw (+)= ` gradient with respect to the weights.
@@ -51,7 +75,7 @@ pub fn backward_weight(
 ) {
     if winograd::suits(geometry) {
         winograd::backward_weight(geometry, x, dy, dw, accumulate);
-    } else if direct::suits(geometry) && direct::suits_weight_gradient(geometry) {
+    } else if uses_direct_weight_gradient(geometry) {
         direct::backward_weight(geometry, x, dy, dw, accumulate);
     } else {
         patches::backward_weight(geometry, x, dy, dw, accumulate);
