@@ -5,16 +5,18 @@
 use std::time::Instant;
 
 use candle_core::{DType, Device, Result, Tensor, bail};
+use eqco_models::backend::{Backend, BackendName};
 use eqco_models::optim::{Optimizer, OptimizerConfig};
 use eqco_models::tape::{Gradients, Mode};
 use eqco_models::{
-    Architecture, Encoder, EncoderConfig, HeadKind, Normalization, ProjectionHeadConfig, Stem,
+    Architecture, Encoder, EncoderConfig, HeadKind, Normalization, Precision, ProjectionHeadConfig,
+    Stem,
 };
 
 struct Arguments {
     work: String,
-    backend: String,
-    precision: String,
+    backend: BackendName,
+    precision: Precision,
     batch: usize,
     threads: usize,
     steps: usize,
@@ -34,7 +36,9 @@ fn main() -> Result<()> {
         hidden_dim: 0,
         embedding_dim: 128,
     };
-    let encoder = Encoder::new(&config, &head, Normalization::IMAGENET, 0, &Device::Cpu)?;
+    let encoder = Encoder::new(&config, &head, Normalization::IMAGENET, 0, &Device::Cpu)?
+        .with_backend(Backend::open(arguments.backend).map_err(candle_core::Error::wrap)?)
+        .with_precision(arguments.precision);
     let pixels: Vec<u8> = (0..arguments.batch * side * side * 3)
         .map(|i| (i * 7919 % 251) as u8)
         .collect();
@@ -60,23 +64,24 @@ fn main() -> Result<()> {
     let median = seconds[seconds.len() / 2];
     let Arguments {
         work,
-        backend,
         precision,
         batch,
         threads,
         steps,
         json,
+        ..
     } = arguments;
     let memory = peak_memory_bytes();
+    let family = encoder.backend();
     if json {
         println!(
             "{{\"seconds_per_step\": {median}, \"steps\": {steps}, \"peak_memory_bytes\": {memory}, \
              \"memory_before_bytes\": {memory_before}, \"threads\": {threads}, \
-             \"family\": \"{backend}\", \"precision\": \"{precision}\"}}"
+             \"family\": \"{family}\", \"precision\": \"{precision:?}\"}}"
         );
     } else {
         println!(
-            "{work} {backend} {precision} batch {batch} threads {threads}: {:.1} images/s, peak memory {:.2} GB",
+            "{work} {family} {precision:?} batch {batch} threads {threads}: {:.1} images/s, peak memory {:.2} GB",
             batch as f64 / median,
             memory as f64 / 1e9
         );
@@ -102,8 +107,8 @@ fn work(name: &str) -> Result<(EncoderConfig, usize)> {
 fn parse() -> Result<Arguments> {
     let mut parsed = Arguments {
         work: "resnet18".into(),
-        backend: "portable".into(),
-        precision: "f32".into(),
+        backend: BackendName::Portable,
+        precision: Precision::F32,
         batch: 64,
         threads: 2,
         steps: 5,
@@ -121,10 +126,20 @@ fn parse() -> Result<Arguments> {
         let number = || value.parse::<usize>().map_err(candle_core::Error::wrap);
         match flag.as_str() {
             "--work" => parsed.work = value,
-            "--backend" if value == "portable" => parsed.backend = value,
-            "--backend" => bail!("--backend: this build has portable, found {value}"),
-            "--precision" if value == "f32" => parsed.precision = value,
-            "--precision" => bail!("--precision: this build trains in f32, found {value}"),
+            "--backend" => {
+                parsed.backend = match value.as_str() {
+                    "portable" => BackendName::Portable,
+                    "onednn" => BackendName::Onednn,
+                    _ => bail!("--backend: expected portable or onednn, found {value}"),
+                }
+            }
+            "--precision" => {
+                parsed.precision = match value.as_str() {
+                    "f32" => Precision::F32,
+                    "bf16" => Precision::Bf16,
+                    _ => bail!("--precision: expected f32 or bf16, found {value}"),
+                }
+            }
             "--batch" => parsed.batch = number()?.max(1),
             "--threads" => parsed.threads = number()?,
             "--steps" => parsed.steps = number()?.max(1),

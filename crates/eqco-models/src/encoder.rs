@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor};
 
+use crate::backend::Backend;
 use crate::buffer::BufferPool;
 use crate::checkpoint::Checkpoint;
 use crate::normalization::Normalization;
@@ -26,6 +27,7 @@ pub struct Encoder {
     projection_head: ProjectionHead,
     head_config: ProjectionHeadConfig,
     normalization: Normalization,
+    backend: Backend,
     precision: Precision,
     parameters: ParameterSet,
     pool: Arc<BufferPool>,
@@ -34,7 +36,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// An encoder at initialisation, which computes in f32. Values depend on `seed` and parameter names alone.
+    /// An encoder at initialisation, which computes in f32 with the portable kernels. Values depend on `seed` and parameter names alone.
     ///
     /// # Errors
     /// When a configuration is out of range or the device cannot allocate.
@@ -58,12 +60,20 @@ impl Encoder {
             projection_head,
             head_config: *head,
             normalization,
+            backend: Backend::Portable,
             precision: Precision::F32,
             parameters,
             pool,
             profiler: Profiler::off(),
             device,
         })
+    }
+
+    /// The same encoder, with the same parameters, with its convolutions computed by the kernels of `backend`.
+    #[must_use]
+    pub fn with_backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
+        self
     }
 
     /// The same encoder, with the same parameters, with its backbone computed in `precision`.
@@ -117,6 +127,7 @@ impl Encoder {
             &self.device,
         )?;
         copy.parameters.copy_from(&self.parameters)?;
+        copy.backend = self.backend.clone();
         copy.precision = self.precision;
         copy.pool = Arc::clone(&self.pool);
         copy.profiler = self.profiler.clone();
@@ -147,6 +158,10 @@ impl Encoder {
     pub fn normalization(&self) -> Normalization {
         self.normalization
     }
+    /// What computes the convolutions.
+    pub fn backend(&self) -> &Backend {
+        &self.backend
+    }
     /// What the backbone computes in.
     pub fn precision(&self) -> Precision {
         self.precision
@@ -167,6 +182,7 @@ impl Encoder {
     /// A forward pass on this encoder's recycled memory.
     pub fn tape(&self, mode: Mode) -> Tape {
         Tape::new(mode, &self.pool)
+            .with_backend(&self.backend)
             .with_precision(self.precision)
             .with_profiler(&self.profiler)
     }

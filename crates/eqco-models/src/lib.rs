@@ -1,5 +1,6 @@
 //! Image encoders for contrastive pre-training, and everything else that has weights.
 
+pub mod backend;
 pub mod buffer;
 pub mod candle_bridge;
 pub mod checkpoint;
@@ -9,6 +10,7 @@ pub mod key_queue;
 pub mod method;
 pub mod momentum_encoder;
 pub mod normalization;
+pub mod onednn;
 pub mod ops;
 pub mod optim;
 pub mod params;

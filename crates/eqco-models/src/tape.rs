@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{DType, Result, Shape, Tensor, bail};
 
+use crate::backend::Backend;
 use crate::buffer::BufferPool;
 use crate::ops::access;
 use crate::params::{Parameter, ParameterSet};
@@ -89,6 +90,7 @@ pub struct Tape {
     /// Unique in this process, so that values of two passes are not taken for each other.
     id: u64,
     mode: Mode,
+    backend: Backend,
     precision: Precision,
     pool: Arc<BufferPool>,
     batch_norm_group: Option<usize>,
@@ -114,6 +116,7 @@ impl Tape {
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             mode,
+            backend: Backend::Portable,
             precision: Precision::F32,
             pool: Arc::clone(pool),
             batch_norm_group: None,
@@ -128,6 +131,17 @@ impl Tape {
     pub fn with_batch_norm_group(mut self, samples: Option<usize>) -> Self {
         self.batch_norm_group = samples;
         self
+    }
+
+    /// Computes with the kernels of `backend`.
+    #[must_use]
+    pub fn with_backend(mut self, backend: &Backend) -> Self {
+        self.backend = backend.clone();
+        self
+    }
+
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.backend
     }
 
     /// Expects images, and so computes the backbone, in `precision`.

@@ -1,5 +1,6 @@
 //! Everything that is settled before the first step: configuration, data, length, folder.
 
+use eqco_models::backend::{Backend, BackendName};
 use std::env;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -139,7 +140,7 @@ impl Plan {
                 "kernels",
                 format!(
                     "{} on the {}, {}, {} threads",
-                    named(&config.backend),
+                    kernels(config.backend),
                     named(&config.device),
                     named(&config.precision),
                     self.threads,
@@ -152,6 +153,12 @@ impl Plan {
             .map(|(name, text)| format!("{name:<8} {text}"))
             .join("\n")
     }
+}
+
+/// The family with its version and instruction set.
+fn kernels(name: BackendName) -> String {
+    // Checked with the configuration; should it be gone by now, training will say so.
+    Backend::open(name).map_or_else(|_| named(&name), |backend| backend.to_string())
 }
 
 /// The name of a choice, as it stands in the configuration.

@@ -5,6 +5,7 @@ use candle_core::Device;
 use eqco_core::BatchStatistics;
 use eqco_data::loader::Batch;
 use eqco_models::Encoder;
+use eqco_models::backend::Backend;
 use eqco_models::checkpoint::{Checkpoint, CheckpointMetadata};
 use eqco_models::method::{Method, StepKey};
 use eqco_models::optim::{Optimizer, Schedule};
@@ -60,6 +61,7 @@ impl Trainer {
         profiler: &Profiler,
     ) -> Result<Self> {
         let encoder = untrained_encoder(config)?
+            .with_backend(Backend::open(config.backend)?)
             .with_precision(config.precision)
             .with_profiler(profiler);
         Ok(Self {

@@ -235,8 +235,8 @@ fn settings_that_do_not_fit_are_refused_with_a_way_out() {
             "--backend onednn",
         ),
         (
-            "backend=onednn",
-            "`backend`: this build has no oneDNN kernels",
+            "backend=cuda",
+            "`backend`: this build has no CUDA kernels",
             "--backend",
         ),
         (

@@ -39,6 +39,8 @@ pub enum Format {
     CifarBinary,
     /// One sub-folder a class, below `train` and `test` or `val`.
     ImageFolder,
+    /// No images: kernels that the programs open at run time.
+    SharedLibrary,
 }
 
 impl fmt::Display for Format {
@@ -47,6 +49,7 @@ impl fmt::Display for Format {
             Self::Idx => "IDX files",
             Self::CifarBinary => "CIFAR's binary records",
             Self::ImageFolder => "a folder of images a class",
+            Self::SharedLibrary => "a shared library",
         })
     }
 }
@@ -93,6 +96,12 @@ pub enum Unpack {
     /// A tar archive.
     Tar {
         /// Leading folders that are dropped from each path.
+        #[serde(default)]
+        strip_components: usize,
+    },
+    /// A zip archive, such as a Python wheel.
+    Zip {
+        /// Leading folders that are dropped from each path; a path that is no longer is left out.
         #[serde(default)]
         strip_components: usize,
     },

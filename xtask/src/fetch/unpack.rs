@@ -1,12 +1,13 @@
 //! Takes an archive apart without trusting a word of it.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use flate2::read::MultiGzDecoder;
 use tar::{Archive, EntryType};
+use zip::ZipArchive;
 
 use super::manifest::{RemoteFile, Unpack};
 
@@ -48,6 +49,7 @@ pub fn unpack(file: &RemoteFile, source: &Path, target: &Path, budget: &mut Budg
             Ok(())
         }
         Unpack::Tar { strip_components } => unpack_tar(input, target, strip_components, budget),
+        Unpack::Zip { strip_components } => unpack_zip(input, target, strip_components, budget),
         Unpack::TarGz { strip_components } => {
             let input = MultiGzDecoder::new(input);
             unpack_tar(input, target, strip_components, budget)
@@ -83,6 +85,34 @@ fn unpack_tar(
             }
             // No data set needs links or devices, and a link may lead out of the folder.
             other => bail!("entry {recorded:?} is neither file nor folder but {other:?}"),
+        }
+    }
+    Ok(())
+}
+
+fn unpack_zip(
+    input: impl Read + Seek,
+    target: &Path,
+    strip_components: usize,
+    budget: &mut Budget,
+) -> Result<()> {
+    let mut archive = ZipArchive::new(input)?;
+    for index in 0..archive.len() {
+        let mut entry = archive.by_index(index)?;
+        let recorded = PathBuf::from(entry.name());
+        ensure!(
+            entry.is_dir() || entry.is_file(),
+            "entry {recorded:?} is neither file nor folder"
+        );
+        let Some(relative) = safe_path(&recorded, strip_components)? else {
+            continue;
+        };
+        if entry.is_file() {
+            let (path, size) = (target.join(relative), entry.size());
+            budget.spend(size)?;
+            // The size is the archive's word: not a byte more than that.
+            write_file(&mut entry.by_ref().take(size), &path)
+                .with_context(|| format!("cannot write {}", path.display()))?;
         }
     }
     Ok(())

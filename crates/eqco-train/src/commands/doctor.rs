@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use eqco_data::{DataError, Split};
+use eqco_models::onednn::Onednn;
 
 use crate::machine::{Machine, free_disk_bytes, in_gibibytes};
 use crate::metrics::COMMIT;
@@ -15,11 +16,7 @@ pub(super) fn run() -> Result<ExitCode> {
     let mut text = String::new();
     section(&mut text, "build", &build());
     section(&mut text, "machine", &hardware(&machine));
-    section(
-        &mut text,
-        "kernels",
-        &["portable (Rust), f32, on the CPU".to_owned()],
-    );
+    section(&mut text, "kernels", &kernels());
     section(&mut text, "data sets", &data_sets());
     section(&mut text, "run folders", &disk()?);
     section(
@@ -67,6 +64,23 @@ fn listed(names: &[&str]) -> String {
     } else {
         names.join(", ")
     }
+}
+
+fn kernels() -> Vec<String> {
+    let portable = "portable: Rust, f32".to_owned();
+    let onednn = match Onednn::open() {
+        Ok(library) => {
+            let bf16 = if library.has_fast_bf16() {
+                "f32 and bf16"
+            } else {
+                "f32; bf16 would be slower on this CPU"
+            };
+            let (text, path) = (library.describe(), library.path().display());
+            format!("onednn:   {text}, {bf16} ({path})")
+        }
+        Err(error) => format!("onednn:   {error}"),
+    };
+    vec![portable, onednn]
 }
 
 /// Every data set that has a name, and whether it can be opened.

@@ -18,6 +18,7 @@ use eqco_core::LossConfig;
 use eqco_data::loader::LoaderConfig;
 use eqco_data::recipe::RecipeConfig;
 use eqco_eval::EvalConfig;
+pub use eqco_models::backend::BackendName;
 use eqco_models::method::MethodConfig;
 use eqco_models::optim::{OptimizerConfig, ScheduleConfig};
 use eqco_models::{EncoderConfig, Normalization, Precision, ProjectionHeadConfig};
@@ -72,18 +73,6 @@ pub enum DeviceName {
     /// Host memory.
     Cpu,
     /// An NVIDIA GPU.
-    Cuda,
-}
-
-/// Families of training kernels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BackendName {
-    /// Rust alone.
-    Portable,
-    /// The oneDNN library.
-    Onednn,
-    /// CUDA kernels with cuDNN.
     Cuda,
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use eqco_data::recipe::{Recipe, RecipeName};
+use eqco_models::backend::Backend;
 use eqco_models::{Precision, Stem};
 
 use super::error::ConfigError;
@@ -41,14 +42,9 @@ impl TrainConfig {
                 hint,
             );
         }
-        if self.backend != BackendName::Portable {
-            let name = if self.backend == BackendName::Cuda {
-                "CUDA"
-            } else {
-                "oneDNN"
-            };
+        if let Err(error) = Backend::open(self.backend) {
             let hint = "leave --backend away to use the portable kernels";
-            return conflict("backend", format!("this build has no {name} kernels"), hint);
+            return conflict("backend", error.to_string(), hint);
         }
         if self.threads > MOST_THREADS {
             let problem = format!("expected at most {MOST_THREADS}, got {}", self.threads);

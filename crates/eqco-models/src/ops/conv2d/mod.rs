@@ -4,16 +4,18 @@ pub mod portable;
 #[cfg(test)]
 mod rounded;
 
-use candle_core::{DType, Result, bail};
+use candle_core::{DType, Error, Result, Tensor, bail};
 
 use super::access::{read, write};
+use super::element::for_element;
+use crate::backend::Backend;
 use crate::params::Parameter;
 use crate::profile::{Phase, Work};
 use crate::tape::{Activation, Tape};
 
 /// Sizes of one convolution: input `[batch, height, width, in_channels]`, weight
 /// `[out_channels, kernel, kernel, in_channels]`, output `[batch, out_height, out_width, out_channels]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Geometry {
     /// Images.
     pub batch: usize,
@@ -61,8 +63,11 @@ impl Geometry {
 
     /// One pass of this convolution for the profile: it reads two of input, weights (f32) and output, or their gradients,
     /// and writes the third. `dtype` is the images'.
-    fn work(&self, phase: Phase, dtype: DType) -> Work {
-        let kernel = portable::kernel_name(self, phase);
+    fn work(&self, phase: Phase, dtype: DType, backend: &Backend) -> Work {
+        let kernel = match backend {
+            Backend::Portable => portable::kernel_name(self, phase),
+            Backend::Onednn(_) => "onednn",
+        };
         let stride = if self.stride == 1 {
             String::new()
         } else {
@@ -132,17 +137,18 @@ pub fn conv2d(
         padding,
     };
     geometry.check(weight.name())?;
-    if input.dtype() != DType::F32 {
+    let backend = match choose(tape.backend(), &geometry, input.dtype()) {
+        Some(backend) => backend,
         #[cfg(test)]
-        return rounded::conv2d(tape, input, weight, stride, padding);
+        None => return rounded::conv2d(tape, input, weight, stride, padding),
         #[cfg(not(test))]
-        bail!(
+        None => bail!(
             "convolution {}: the portable kernels compute in f32, found activations of {:?}; \
              bf16 needs the oneDNN kernels (--backend onednn)",
             weight.name(),
             input.dtype()
-        );
-    }
+        ),
+    };
     let shape = (
         batch,
         geometry.out_height(),
@@ -153,42 +159,106 @@ pub fn conv2d(
     let dtype = input.dtype();
     let _span = tape
         .profiler()
-        .span(|| geometry.work(Phase::Forward, dtype));
-    read(input.tensor(), |x| {
-        read(weight.value(), |w| {
-            write(output.tensor(), |y| portable::forward(&geometry, x, w, y))
-        })
-    })???;
+        .span(|| geometry.work(Phase::Forward, dtype, &backend));
+    forward(&backend, &geometry, input, weight, &output)?;
     let (input, weight) = (input.keep(), weight.clone());
     tape.record(&mut output, move |gradient, pass| {
         let slot = input.slot();
         let kept = input.value(pass)?;
         let span = pass
             .profiler()
-            .span(|| geometry.work(Phase::WeightGradient, dtype));
-        let (target, accumulate) = pass.parameter_target(&weight);
-        read(kept.tensor(), |x| {
-            read(gradient.tensor(), |dy| {
-                write(&target, |dw| {
-                    portable::backward_weight(&geometry, x, dy, dw, accumulate)
-                })
-            })
-        })???;
+            .span(|| geometry.work(Phase::WeightGradient, dtype, &backend));
+        let target = pass.parameter_target(&weight);
+        backward_weight(&backend, &geometry, &kept, &gradient, target)?;
         drop((span, kept));
         if let Some(slot) = slot {
             let _span = pass
                 .profiler()
-                .span(|| geometry.work(Phase::InputGradient, dtype));
-            let (target, accumulate) = pass.target(&slot)?;
-            read(weight.value(), |w| {
-                read(gradient.tensor(), |dy| {
-                    write(&target, |dx| {
-                        portable::backward_data(&geometry, dy, w, dx, accumulate)
-                    })
-                })
-            })???;
+                .span(|| geometry.work(Phase::InputGradient, dtype, &backend));
+            let target = pass.target(&slot)?;
+            backward_data(&backend, &geometry, &gradient, &weight, target)?;
         }
         Ok(())
     });
     Ok(output)
+}
+
+/// The family that computes this convolution, of those that `backend` may use; `None` where none can.
+fn choose(backend: &Backend, geometry: &Geometry, dtype: DType) -> Option<Backend> {
+    match (backend, dtype) {
+        (Backend::Portable, DType::F32) => Some(Backend::Portable),
+        (Backend::Portable, _) => None,
+        // Winograd's fewer multiplications beat oneDNN 3, which has direct convolutions alone.
+        (Backend::Onednn(_), DType::F32) if portable::uses_winograd(geometry) => {
+            Some(Backend::Portable)
+        }
+        (Backend::Onednn(_), _) => Some(backend.clone()),
+    }
+}
+
+fn forward(
+    backend: &Backend,
+    geometry: &Geometry,
+    input: &Activation,
+    weight: &Parameter,
+    output: &Activation,
+) -> Result<()> {
+    read(weight.value(), |w| match backend {
+        Backend::Portable => read(input.tensor(), |x| {
+            write(output.tensor(), |y| portable::forward(geometry, x, w, y))
+        })?,
+        Backend::Onednn(library) => for_element!(input.dtype(), T => {
+            read(input.tensor(), |x: &[T]| {
+                write(output.tensor(), |y: &mut [T]| library.forward(geometry, x, w, y))
+            })??.map_err(Error::wrap)
+        }),
+    })?
+}
+
+/// The target comes with whether to add to it.
+fn backward_weight(
+    backend: &Backend,
+    geometry: &Geometry,
+    input: &Activation,
+    gradient: &Activation,
+    (target, accumulate): (Tensor, bool),
+) -> Result<()> {
+    write(&target, |dw| match backend {
+        Backend::Portable => read(input.tensor(), |x| {
+            read(gradient.tensor(), |dy| {
+                portable::backward_weight(geometry, x, dy, dw, accumulate);
+            })
+        })?,
+        Backend::Onednn(library) => for_element!(input.dtype(), T => {
+            read(input.tensor(), |x: &[T]| {
+                read(gradient.tensor(), |dy: &[T]| {
+                    library.backward_weight(geometry, x, dy, dw, accumulate)
+                })
+            })??.map_err(Error::wrap)
+        }),
+    })?
+}
+
+/// The target comes with whether to add to it.
+fn backward_data(
+    backend: &Backend,
+    geometry: &Geometry,
+    gradient: &Activation,
+    weight: &Parameter,
+    (target, accumulate): (Tensor, bool),
+) -> Result<()> {
+    read(weight.value(), |w| match backend {
+        Backend::Portable => read(gradient.tensor(), |dy| {
+            write(&target, |dx| {
+                portable::backward_data(geometry, dy, w, dx, accumulate)
+            })
+        })?,
+        Backend::Onednn(library) => for_element!(gradient.dtype(), T => {
+            read(gradient.tensor(), |dy: &[T]| {
+                write(&target, |dx: &mut [T]| {
+                    library.backward_data(geometry, dy, w, dx, accumulate)
+                })
+            })??.map_err(Error::wrap)
+        }),
+    })?
 }

@@ -18,6 +18,11 @@ pub fn forward(geometry: &Geometry, x: &[f32], w: &[f32], y: &mut [f32]) {
     }
 }
 
+/// Whether a convolution, and its gradients, run through Winograd's transform.
+pub(crate) fn uses_winograd(geometry: &Geometry) -> bool {
+    winograd::suits(geometry)
+}
+
 /// `dx (+)= ` gradient with respect to the input, from `dy` and the weights.
 ///
 /// With stride 1 it is itself a convolution, of `dy` with the weights turned by 180°, and runs through the forward

@@ -1,0 +1,186 @@
+//! Convolutions of the oneDNN library, which is opened at run time: nothing of it is needed to build.
+//!
+//! oneDNN brings a thread team of its own. Two teams that wait for each other cost more than the faster kernels gain, so
+//! ours alone works: every task of rayon's pool runs single-threaded primitives on its share of the images.
+
+mod api;
+mod convolution;
+mod primitive;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use libloading::Library;
+
+use self::api::Api;
+use self::convolution::{Key, Plan};
+use self::primitive::Engine;
+
+/// Names a library file, before all other places.
+pub const PATH_VARIABLE: &str = "EQCO_ONEDNN";
+/// Where `cargo xtask fetch onednn` puts it, below the working directory, the program's folder or a folder above them.
+pub const FETCHED: &str = "data/fetched/onednn/libdnnl.so.3";
+/// What the system's loader is asked for last.
+const SYSTEM: &str = "libdnnl.so.3";
+
+/// Why oneDNN cannot be used.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OnednnError {
+    /// No library was found, or one that cannot be opened.
+    #[error(
+        "oneDNN cannot be opened: {reason}; install it with `cargo xtask fetch onednn`, or name the file in {PATH_VARIABLE}"
+    )]
+    Open {
+        /// What each place answered.
+        reason: String,
+    },
+    /// The library is of another major version.
+    #[error(
+        "{path}: expected oneDNN 3, found {major}.{minor}; install one with `cargo xtask fetch onednn`"
+    )]
+    Version {
+        /// The library.
+        path: PathBuf,
+        /// Its major version.
+        major: i32,
+        /// Its minor version.
+        minor: i32,
+    },
+    /// A call failed.
+    #[error("oneDNN: {call} failed with status {status}")]
+    Call {
+        /// What was called.
+        call: &'static str,
+        /// oneDNN's `dnnl_status_t`.
+        status: i32,
+    },
+}
+
+/// An open library with the primitives made so far.
+pub struct Onednn {
+    engine: Engine,
+    version: (i32, i32, i32),
+    path: PathBuf,
+    plans: Mutex<HashMap<Key, Arc<Plan>>>,
+}
+
+impl std::fmt::Debug for Onednn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Onednn")
+            .field("path", &self.path)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Onednn {
+    /// The library of this process, opened by the first call: `$EQCO_ONEDNN`, a fetched one, or the system's.
+    ///
+    /// # Errors
+    /// When there is none, it is not of version 3, or it does not run on this CPU.
+    pub fn open() -> Result<Arc<Self>, OnednnError> {
+        static OPENED: OnceLock<Result<Arc<Onednn>, OnednnError>> = OnceLock::new();
+        OPENED.get_or_init(|| Self::open_first(&places())).clone()
+    }
+
+    fn open_first(places: &[PathBuf]) -> Result<Arc<Self>, OnednnError> {
+        let mut answers = Vec::new();
+        for path in places {
+            // SAFETY: initialising oneDNN and OpenMP has no preconditions; whoever sets the variable vouches for the file.
+            match unsafe { Library::new(path) } {
+                Ok(library) => return Self::with_library(library, path).map(Arc::new),
+                Err(error) => {
+                    let cause = error
+                        .source()
+                        .map_or(error.to_string(), ToString::to_string);
+                    answers.push(format!("{}: {cause}", path.display()));
+                }
+            }
+        }
+        let reason = answers.join("; ");
+        Err(OnednnError::Open { reason })
+    }
+
+    fn with_library(library: Library, path: &Path) -> Result<Self, OnednnError> {
+        let api = Api::load(library).map_err(|problem| OnednnError::Open {
+            reason: format!("{}: {problem}", path.display()),
+        })?;
+        // SAFETY: the function returns a pointer to a constant.
+        let found = unsafe { &*(api.version)() };
+        let version = (found.major, found.minor, found.patch);
+        if version.0 != 3 {
+            return Err(OnednnError::Version {
+                path: path.to_owned(),
+                major: version.0,
+                minor: version.1,
+            });
+        }
+        Ok(Self {
+            engine: Engine::new(api)?,
+            version,
+            path: path.to_owned(),
+            plans: Mutex::default(),
+        })
+    }
+
+    /// Version and instruction set, for people: `oneDNN 3.2.0, AVX-512 with bf16`.
+    pub fn describe(&self) -> String {
+        let (major, minor, patch) = self.version;
+        format!("oneDNN {major}.{minor}.{patch}, {}", self.instruction_set())
+    }
+
+    /// Where the library lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether this CPU multiplies bf16 numbers; where it does not, bf16 is slower than f32.
+    pub fn has_fast_bf16(&self) -> bool {
+        const AVX512_BF16: i32 = 0xef;
+        self.isa() & AVX512_BF16 == AVX512_BF16
+    }
+
+    fn isa(&self) -> i32 {
+        // SAFETY: no preconditions.
+        unsafe { (self.engine.api().effective_cpu_isa)() }
+    }
+
+    fn instruction_set(&self) -> &'static str {
+        let isa = self.isa();
+        // The bits of `dnnl_cpu_isa_t`; each set contains the ones below.
+        let known = [
+            (0xfef, "AMX"),
+            (0x1ef, "AVX-512 with fp16"),
+            (0xef, "AVX-512 with bf16"),
+            (0x27, "AVX-512"),
+            (0x7, "AVX2"),
+        ];
+        known
+            .iter()
+            .find(|(bits, _)| isa & bits == *bits)
+            .map_or("SSE4.1", |(_, name)| name)
+    }
+}
+
+/// Where to look, best first.
+fn places() -> Vec<PathBuf> {
+    if let Some(path) = std::env::var_os(PATH_VARIABLE).filter(|path: &OsString| !path.is_empty()) {
+        return vec![PathBuf::from(path)];
+    }
+    let starts = [std::env::current_dir(), std::env::current_exe()];
+    let mut places: Vec<PathBuf> = starts
+        .iter()
+        .flatten()
+        .flat_map(|start| start.ancestors())
+        .map(|folder| folder.join(FETCHED))
+        .filter(|path| path.is_file())
+        .collect();
+    places.push(PathBuf::from(SYSTEM));
+    places
+}
