@@ -1,5 +1,6 @@
 //! Everything that is settled before the first step: configuration, data, length, folder.
 
+use eqco_models::Precision;
 use eqco_models::backend::{Backend, BackendName};
 use std::env;
 use std::path::PathBuf;
@@ -140,7 +141,7 @@ impl Plan {
                 "kernels",
                 format!(
                     "{} on the {}, {}, {} threads",
-                    kernels(config.backend),
+                    kernels(config.backend, config.precision),
                     named(&config.device),
                     named(&config.precision),
                     self.threads,
@@ -155,10 +156,21 @@ impl Plan {
     }
 }
 
-/// The family with its version and instruction set.
-fn kernels(name: BackendName) -> String {
-    // Checked with the configuration; should it be gone by now, training will say so.
-    Backend::open(name).map_or_else(|_| named(&name), |backend| backend.to_string())
+/// The family with its version and instruction set, and a warning where the precision does not pay.
+fn kernels(name: BackendName, precision: Precision) -> String {
+    match Backend::open(name) {
+        Ok(Backend::Onednn(library))
+            if precision == Precision::Bf16 && !library.has_fast_bf16() =>
+        {
+            format!(
+                "{} (bf16 is slower than f32 on this CPU)",
+                library.describe()
+            )
+        }
+        Ok(backend) => backend.to_string(),
+        // Checked with the configuration; should it be gone by now, training will say so.
+        Err(_) => named(&name),
+    }
 }
 
 /// The name of a choice, as it stands in the configuration.

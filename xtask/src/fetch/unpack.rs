@@ -99,7 +99,7 @@ fn unpack_zip(
     let mut archive = ZipArchive::new(input)?;
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index)?;
-        let recorded = PathBuf::from(entry.name());
+        let recorded = PathBuf::from(entry.name()?.as_ref());
         ensure!(
             entry.is_dir() || entry.is_file(),
             "entry {recorded:?} is neither file nor folder"
