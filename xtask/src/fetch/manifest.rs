@@ -259,7 +259,7 @@ mod tests {
             ("https://example.org/a", "file:///etc/a", "invalid format"),
             ("0000\"", "000\"", "64 lower-case hex digits"),
             ("licence", "license", "unknown field `license`"),
-            ("\"tar-gz\"", "\"zip\"", "unknown variant `rar`"),
+            ("\"tar-gz\"", "\"rar\"", "unknown variant `rar`"),
         ];
         for (from, to, expected) in cases {
             assert_ne!(GOOD, GOOD.replacen(from, to, 1), "{from} is not there");

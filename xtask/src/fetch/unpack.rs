@@ -150,6 +150,57 @@ fn safe_path(recorded: &Path, strip_components: usize) -> Result<Option<PathBuf>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A zip archive with one file of 1,000 zeros.
+    fn zip_of(name: &str) -> Result<io::Cursor<Vec<u8>>> {
+        let mut writer = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
+        writer.start_file(name, zip::write::SimpleFileOptions::default())?;
+        io::Write::write_all(&mut writer, &[0; 1000])?;
+        Ok(writer.finish()?)
+    }
+
+    #[test]
+    fn a_zip_loses_its_leading_folders() -> Result<()> {
+        let target = tempfile::tempdir()?;
+        let mut budget = Budget::new(1500);
+        unpack_zip(
+            zip_of("data/lib/kernels.so")?,
+            target.path(),
+            2,
+            &mut budget,
+        )?;
+        assert_eq!(fs::read(target.path().join("kernels.so"))?, [0; 1000]);
+        assert_eq!(budget.left, 500);
+        let too_much = unpack_zip(zip_of("more")?, target.path(), 0, &mut budget);
+        assert!(
+            too_much
+                .unwrap_err()
+                .to_string()
+                .contains("1000 bytes are next and 500")
+        );
+        unpack_zip(zip_of("short/name")?, target.path(), 2, &mut budget)?;
+        assert_eq!(
+            (budget.left, fs::read_dir(target.path())?.count()),
+            (500, 1)
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn a_zip_that_leads_out_of_the_folder_is_refused() -> Result<()> {
+        let target = tempfile::tempdir()?;
+        let inner = target.path().join("inner");
+        fs::create_dir(&inner)?;
+        let outcome = unpack_zip(zip_of("../evil")?, &inner, 0, &mut Budget::new(1500));
+        assert!(
+            outcome
+                .unwrap_err()
+                .to_string()
+                .contains("leads out of the folder")
+        );
+        assert!(!target.path().join("evil").exists());
+        Ok(())
+    }
     use flate2::{Compression, write::GzEncoder};
     use std::io::Write;
 
