@@ -12,6 +12,7 @@ use eqco_models::{
     Architecture, Encoder, EncoderConfig, HeadKind, Normalization, Precision, ProjectionHeadConfig,
     Stem,
 };
+use serde_json::json;
 
 struct Arguments {
     work: String,
@@ -62,27 +63,27 @@ fn main() -> Result<()> {
     }
     seconds.sort_by(f64::total_cmp);
     let median = seconds[seconds.len() / 2];
-    let Arguments {
-        work,
-        precision,
-        batch,
-        threads,
-        steps,
-        json,
-        ..
-    } = arguments;
     let memory = peak_memory_bytes();
-    let family = encoder.backend();
-    if json {
-        println!(
-            "{{\"seconds_per_step\": {median}, \"steps\": {steps}, \"peak_memory_bytes\": {memory}, \
-             \"memory_before_bytes\": {memory_before}, \"threads\": {threads}, \
-             \"family\": \"{family}\", \"precision\": \"{precision:?}\"}}"
-        );
+    if arguments.json {
+        let measurement = json!({
+            "seconds_per_step": median,
+            "steps": arguments.steps,
+            "peak_memory_bytes": memory,
+            "memory_before_bytes": memory_before,
+            "threads": arguments.threads,
+            "family": arguments.backend,
+            "precision": arguments.precision,
+        });
+        println!("{measurement}");
     } else {
         println!(
-            "{work} {family} {precision:?} batch {batch} threads {threads}: {:.1} images/s, peak memory {:.2} GB",
-            batch as f64 / median,
+            "{} {} {:?} batch {} threads {}: {:.1} images/s, peak memory {:.2} GB",
+            arguments.work,
+            encoder.backend(),
+            arguments.precision,
+            arguments.batch,
+            arguments.threads,
+            arguments.batch as f64 / median,
             memory as f64 / 1e9
         );
     }

@@ -1,7 +1,5 @@
 //! Everything that is settled before the first step: configuration, data, length, folder.
 
-use eqco_models::Precision;
-use eqco_models::backend::{Backend, BackendName};
 use std::env;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +11,8 @@ use eqco_data::loader::{Loader, LoaderConfig};
 use eqco_data::recipe::Recipe;
 use eqco_data::{Dataset, Split, limited, open};
 use eqco_eval::EvalImages;
+use eqco_models::Precision;
+use eqco_models::backend::{Backend, BackendName};
 
 use crate::cli::PretrainArgs;
 use crate::config::{Resolved, TrainConfig};

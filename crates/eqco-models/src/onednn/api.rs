@@ -23,10 +23,10 @@ pub(super) struct Argument {
 
 /// The beginning of `dnnl_version_t`.
 #[repr(C)]
-pub(super) struct Version {
-    pub(super) major: c_int,
-    pub(super) minor: c_int,
-    pub(super) patch: c_int,
+struct Version {
+    major: c_int,
+    minor: c_int,
+    patch: c_int,
 }
 
 pub(super) const ENGINE_CPU: c_int = 1;
@@ -48,6 +48,21 @@ pub(super) const SOURCE_GRADIENT: c_int = 129;
 pub(super) const DESTINATION_GRADIENT: c_int = 145;
 pub(super) const WEIGHT_GRADIENT: c_int = 161;
 
+/// Major, minor and patch number; the one function that is the same in all versions.
+///
+/// # Errors
+/// When the library does not have it, so is not oneDNN.
+pub(super) fn version(library: &Library) -> Result<(c_int, c_int, c_int), String> {
+    // SAFETY: in every version of oneDNN the function has this type and returns a pointer to a constant.
+    unsafe {
+        let version = library
+            .get::<unsafe extern "C" fn() -> *const Version>(b"dnnl_version")
+            .map_err(|_| "no function dnnl_version, so it is not oneDNN".to_owned())?;
+        let found = &*version();
+        Ok((found.major, found.minor, found.patch))
+    }
+}
+
 macro_rules! functions {
     ($($field:ident = $symbol:literal: fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
         /// Function pointers into an open library, which lives as long as they do.
@@ -60,8 +75,8 @@ macro_rules! functions {
             /// # Errors
             /// The name of a function that is missing.
             pub(super) fn load(library: Library) -> Result<Self, String> {
-                // SAFETY: the names stand for functions of these types in oneDNN 3's headers, and in OpenMP's; the
-                // caller checks the version before it calls any other.
+                // SAFETY: the names stand for functions of these types in oneDNN 3's headers, which the caller has
+                // checked that the library is, and in OpenMP's.
                 unsafe {
                     Ok(Self {
                         $($field: *library
@@ -76,7 +91,6 @@ macro_rules! functions {
 }
 
 functions! {
-    version = b"dnnl_version": fn() -> *const Version;
     effective_cpu_isa = b"dnnl_get_effective_cpu_isa": fn() -> c_int;
     engine_create = b"dnnl_engine_create": fn(*mut Handle, c_int, usize) -> Status;
     engine_destroy = b"dnnl_engine_destroy": fn(Handle) -> Status;

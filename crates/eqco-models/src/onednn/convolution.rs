@@ -92,6 +92,25 @@ impl Plan {
         self.weights.bytes().div_ceil(size_of::<f32>())
     }
 
+    /// Calls `f` with the parameter `w` in the convolution's layout.
+    fn with_weights<R>(
+        &self,
+        w: &[f32],
+        f: impl FnOnce(&[f32]) -> Result<R, OnednnError>,
+    ) -> Result<R, OnednnError> {
+        with_scratch(self.weights_len(), |weights| {
+            let operands = [
+                Self::operand(api::SOURCE, &self.parameter, w.as_ptr().cast()),
+                Self::operand(api::DESTINATION, &self.weights, weights.as_mut_ptr().cast()),
+            ];
+            with_scratch(self.reorder.scratch_len(), |scratch| {
+                // SAFETY: `w` and `weights` have the lengths that the descriptors say.
+                unsafe { self.reorder.execute(&operands, scratch) }
+            })?;
+            f(weights)
+        })
+    }
+
     fn operand<'a>(index: c_int, descriptor: &'a Descriptor, data: *const c_void) -> Operand<'a> {
         Operand {
             index,
@@ -122,15 +141,7 @@ fn decide(
     let (api, g) = (engine.api(), key.share);
     let dims = [g.out_channels, g.in_channels, g.kernel, g.kernel];
     let pair = |value: usize| [value as i64, value as i64];
-    let (strides, dilation, before) = (pair(g.stride), pair(0), pair(g.padding));
-    // Rows and columns that the stride leaves over are not padded.
-    let after = |side: usize, out: usize| {
-        ((out - 1) * g.stride + g.kernel) as i64 - (side + g.padding) as i64
-    };
-    let after = [
-        after(g.height, g.out_height()),
-        after(g.width, g.out_width()),
-    ];
+    let (strides, dilation, padding) = (pair(g.stride), pair(0), pair(g.padding));
     let any = Descriptor::new(engine, dims, None, key.element)?;
     let none = std::ptr::null_mut();
     let forward = Decision::new(engine, "a forward convolution", |place, attributes| {
@@ -147,8 +158,8 @@ fn decide(
                 output.handle(),
                 strides.as_ptr(),
                 dilation.as_ptr(),
-                before.as_ptr(),
-                after.as_ptr(),
+                padding.as_ptr(),
+                padding.as_ptr(),
                 attributes,
             )
         }
@@ -171,8 +182,8 @@ fn decide(
                             output.handle(),
                             strides.as_ptr(),
                             dilation.as_ptr(),
-                            before.as_ptr(),
-                            after.as_ptr(),
+                            padding.as_ptr(),
+                            padding.as_ptr(),
                             forward.handle(),
                             attributes,
                         )
@@ -199,8 +210,8 @@ fn decide(
                             output.handle(),
                             strides.as_ptr(),
                             dilation.as_ptr(),
-                            before.as_ptr(),
-                            after.as_ptr(),
+                            padding.as_ptr(),
+                            padding.as_ptr(),
                             forward.handle(),
                             attributes,
                         )
@@ -238,23 +249,25 @@ impl Onednn {
         y: &mut [T],
     ) -> Result<(), OnednnError> {
         check_lengths(geometry, x.len(), w.len(), y.len());
-        self.with_weights::<T>(geometry, Pass::Forward, w, |weights| {
-            let shares = shares(geometry);
-            let xs = split(x, &shares, geometry.in_image());
-            let ys = split_mut(y, &shares, geometry.out_image());
-            xs.into_par_iter().zip(ys).try_for_each(|(x, y)| {
-                let share = with_batch(geometry, x.len() / geometry.in_image());
-                let plan = self.plan::<T>(share, Pass::Forward)?;
-                let operands = [
-                    Plan::operand(api::SOURCE, &plan.input, x.as_ptr().cast()),
-                    Plan::operand(api::WEIGHTS, &plan.weights, weights.as_ptr().cast()),
-                    Plan::operand(api::DESTINATION, &plan.output, y.as_mut_ptr().cast()),
-                ];
-                with_scratch(plan.convolution.scratch_len(), |scratch| {
-                    // SAFETY: lengths were checked against the geometry; only `y` is written.
-                    unsafe { plan.convolution.execute(&operands, scratch) }
+        if geometry.batch == 0 {
+            return Ok(());
+        }
+        let shares = Shares::of(geometry);
+        self.with_weights::<T>(&shares, Pass::Forward, w, |weights| {
+            x.par_chunks(shares.images * geometry.in_image())
+                .zip(y.par_chunks_mut(shares.images * geometry.out_image()))
+                .try_for_each(|(x, y)| {
+                    let (plan, weights) = weights.of(x.len() / geometry.in_image());
+                    let operands = [
+                        Plan::operand(api::SOURCE, &plan.input, x.as_ptr().cast()),
+                        Plan::operand(api::WEIGHTS, &plan.weights, weights.as_ptr().cast()),
+                        Plan::operand(api::DESTINATION, &plan.output, y.as_mut_ptr().cast()),
+                    ];
+                    with_scratch(plan.convolution.scratch_len(), |scratch| {
+                        // SAFETY: lengths were checked against the geometry; only `y` is written.
+                        unsafe { plan.convolution.execute(&operands, scratch) }
+                    })
                 })
-            })
         })
     }
 
@@ -268,38 +281,17 @@ impl Onednn {
         accumulate: bool,
     ) -> Result<(), OnednnError> {
         check_lengths(geometry, dx.len(), w.len(), dy.len());
-        self.with_weights::<T>(geometry, Pass::InputGradient, w, |weights| {
-            let shares = shares(geometry);
-            let dys = split(dy, &shares, geometry.out_image());
-            let dxs = split_mut(dx, &shares, geometry.in_image());
-            dys.into_par_iter().zip(dxs).try_for_each(|(dy, dx)| {
-                let share = with_batch(geometry, dy.len() / geometry.out_image());
-                let plan = self.plan::<T>(share, Pass::InputGradient)?;
-                let run = |target: *mut c_void| {
-                    let operands = [
-                        Plan::operand(api::DESTINATION_GRADIENT, &plan.output, dy.as_ptr().cast()),
-                        Plan::operand(api::WEIGHTS, &plan.weights, weights.as_ptr().cast()),
-                        Plan::operand(api::SOURCE_GRADIENT, &plan.input, target),
-                    ];
-                    with_scratch(plan.convolution.scratch_len(), |scratch| {
-                        // SAFETY: lengths were checked; `target` has the length of `dx`.
-                        unsafe { plan.convolution.execute(&operands, scratch) }
-                    })
-                };
-                if !accumulate {
-                    return run(dx.as_mut_ptr().cast());
-                }
-                // The library only overwrites.
-                let len = size_of_val::<[T]>(dx).div_ceil(size_of::<f32>());
-                with_scratch(len, |fresh| {
-                    run(fresh.as_mut_ptr().cast())?;
-                    // SAFETY: `fresh` holds as many elements of T as `dx`, written above, at an alignment of 4.
-                    let fresh =
-                        unsafe { std::slice::from_raw_parts(fresh.as_ptr().cast::<T>(), dx.len()) };
-                    add(dx, fresh);
-                    Ok(())
+        if geometry.batch == 0 {
+            return Ok(());
+        }
+        let shares = Shares::of(geometry);
+        self.with_weights::<T>(&shares, Pass::InputGradient, w, |weights| {
+            dy.par_chunks(shares.images * geometry.out_image())
+                .zip(dx.par_chunks_mut(shares.images * geometry.in_image()))
+                .try_for_each(|(dy, dx)| {
+                    let (plan, weights) = weights.of(dy.len() / geometry.out_image());
+                    input_gradient(plan, dy, weights, dx, accumulate)
                 })
-            })
         })
     }
 
@@ -313,19 +305,23 @@ impl Onednn {
         accumulate: bool,
     ) -> Result<(), OnednnError> {
         check_lengths(geometry, x.len(), dw.len(), dy.len());
-        let shares = shares(geometry);
+        if geometry.batch == 0 {
+            if !accumulate {
+                dw.fill(0.0);
+            }
+            return Ok(());
+        }
+        let shares = Shares::of(geometry);
+        let [whole, last] = self.plans::<T>(&shares, Pass::WeightGradient)?;
         let len = dw.len();
-        let xs = split(x, &shares, geometry.in_image());
-        let dys = split(dy, &shares, geometry.out_image());
-        // Every share's gradient in the parameter's layout: layouts of shares of different sizes may differ.
-        with_scratch(len * shares.len(), |partials| {
-            xs.into_par_iter()
-                .zip(dys)
+        // Every share's gradient in the parameter's layout: those of shares of two sizes may differ.
+        with_scratch(len * shares.count(), |partials| {
+            x.par_chunks(shares.images * geometry.in_image())
+                .zip(dy.par_chunks(shares.images * geometry.out_image()))
                 .zip(partials.par_chunks_mut(len))
                 .try_for_each(|((x, dy), partial)| {
-                    let share = with_batch(geometry, x.len() / geometry.in_image());
-                    let plan = self.plan::<T>(share, Pass::WeightGradient)?;
-                    weight_gradient(&plan, x, dy, partial)
+                    let is_whole = x.len() == shares.images * geometry.in_image();
+                    weight_gradient(if is_whole { &whole } else { &last }, x, dy, partial)
                 })?;
             let partials: Vec<&[f32]> = partials.chunks_exact(len).collect();
             sum_partials(&partials, dw, accumulate);
@@ -333,27 +329,127 @@ impl Onednn {
         })
     }
 
+    /// The plans of whole shares and of the last one.
+    fn plans<T: Storage>(
+        &self,
+        shares: &Shares,
+        pass: Pass,
+    ) -> Result<[Arc<Plan>; 2], OnednnError> {
+        let whole = self.plan::<T>(shares.geometry(shares.images), pass)?;
+        let last = self.plan::<T>(shares.geometry(shares.last()), pass)?;
+        Ok([whole, last])
+    }
+
     /// Calls `f` with the weights as the pass's primitives like them.
     fn with_weights<T: Storage>(
         &self,
-        geometry: &Geometry,
+        shares: &Shares,
         pass: Pass,
         w: &[f32],
-        f: impl FnOnce(&[f32]) -> Result<(), OnednnError>,
+        f: impl FnOnce(&Weights<'_>) -> Result<(), OnednnError>,
     ) -> Result<(), OnednnError> {
-        let plan = self.plan::<T>(with_batch(geometry, shares(geometry)[0]), pass)?;
-        with_scratch(plan.weights_len(), |weights| {
-            let operands = [
-                Plan::operand(api::SOURCE, &plan.parameter, w.as_ptr().cast()),
-                Plan::operand(api::DESTINATION, &plan.weights, weights.as_mut_ptr().cast()),
-            ];
-            with_scratch(plan.reorder.scratch_len(), |scratch| {
-                // SAFETY: `w` and `weights` have the lengths that the descriptors say.
-                unsafe { plan.reorder.execute(&operands, scratch) }
-            })?;
-            f(weights)
+        let [whole, last] = self.plans::<T>(shares, pass)?;
+        let whole_images = shares.images;
+        whole.with_weights(w, |whole_weights| {
+            let whole = (&*whole, whole_weights);
+            if shares.last() == shares.images {
+                let last = whole;
+                return f(&Weights {
+                    whole,
+                    last,
+                    whole_images,
+                });
+            }
+            // oneDNN may like another layout for another number of images.
+            last.with_weights(w, |last_weights| {
+                let last = (&*last, last_weights);
+                f(&Weights {
+                    whole,
+                    last,
+                    whole_images,
+                })
+            })
         })
     }
+}
+
+/// How the batch is divided: one task a thread, all but the last of the same number of images.
+struct Shares {
+    geometry: Geometry,
+    images: usize,
+}
+
+impl Shares {
+    fn of(geometry: &Geometry) -> Self {
+        Self {
+            geometry: *geometry,
+            images: geometry.batch.div_ceil(rayon::current_num_threads()),
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.geometry.batch.div_ceil(self.images)
+    }
+
+    /// Images of the last share.
+    fn last(&self) -> usize {
+        self.geometry.batch - (self.count() - 1) * self.images
+    }
+
+    fn geometry(&self, images: usize) -> Geometry {
+        Geometry {
+            batch: images,
+            ..self.geometry
+        }
+    }
+}
+
+/// Plans with weights in their layout.
+struct Weights<'a> {
+    whole: (&'a Plan, &'a [f32]),
+    last: (&'a Plan, &'a [f32]),
+    whole_images: usize,
+}
+
+impl<'a> Weights<'a> {
+    fn of(&self, images: usize) -> (&'a Plan, &'a [f32]) {
+        if images == self.whole_images {
+            self.whole
+        } else {
+            self.last
+        }
+    }
+}
+
+fn input_gradient<T: Storage>(
+    plan: &Plan,
+    dy: &[T],
+    weights: &[f32],
+    dx: &mut [T],
+    accumulate: bool,
+) -> Result<(), OnednnError> {
+    let run = |target: *mut c_void| {
+        let operands = [
+            Plan::operand(api::DESTINATION_GRADIENT, &plan.output, dy.as_ptr().cast()),
+            Plan::operand(api::WEIGHTS, &plan.weights, weights.as_ptr().cast()),
+            Plan::operand(api::SOURCE_GRADIENT, &plan.input, target),
+        ];
+        with_scratch(plan.convolution.scratch_len(), |scratch| {
+            // SAFETY: lengths were checked; `target` has the length of `dx`.
+            unsafe { plan.convolution.execute(&operands, scratch) }
+        })
+    };
+    if !accumulate {
+        return run(dx.as_mut_ptr().cast());
+    }
+    // The library only overwrites.
+    with_scratch(size_of_val::<[T]>(dx).div_ceil(size_of::<f32>()), |fresh| {
+        run(fresh.as_mut_ptr().cast())?;
+        // SAFETY: `fresh` holds as many elements of T as `dx`, written above, and is aligned to 64 bytes.
+        let fresh = unsafe { std::slice::from_raw_parts(fresh.as_ptr().cast::<T>(), dx.len()) };
+        add(dx, fresh);
+        Ok(())
+    })
 }
 
 fn weight_gradient<T: Storage>(
@@ -391,38 +487,6 @@ fn weight_gradient<T: Storage>(
     })
 }
 
-/// Images of each task: one task a thread, sizes differ by one at most.
-fn shares(geometry: &Geometry) -> Vec<usize> {
-    let tasks = rayon::current_num_threads().clamp(1, geometry.batch.max(1));
-    (0..tasks)
-        .map(|task| (geometry.batch * (task + 1)) / tasks - (geometry.batch * task) / tasks)
-        .collect()
-}
-
-fn with_batch(geometry: &Geometry, batch: usize) -> Geometry {
-    Geometry { batch, ..*geometry }
-}
-
-fn split<'a, T>(mut values: &'a [T], shares: &[usize], image: usize) -> Vec<&'a [T]> {
-    let mut parts = Vec::with_capacity(shares.len());
-    for share in shares {
-        let (part, rest) = values.split_at(share * image);
-        parts.push(part);
-        values = rest;
-    }
-    parts
-}
-
-fn split_mut<'a, T>(mut values: &'a mut [T], shares: &[usize], image: usize) -> Vec<&'a mut [T]> {
-    let mut parts = Vec::with_capacity(shares.len());
-    for share in shares {
-        let (part, rest) = values.split_at_mut(share * image);
-        parts.push(part);
-        values = rest;
-    }
-    parts
-}
-
 fn add<T: Element>(target: &mut [T], values: &[T]) {
     crate::ops::lanes::vectorized(
         #[inline(always)]
@@ -449,6 +513,7 @@ fn sum_partials(partials: &[&[f32]], dw: &mut [f32], accumulate: bool) {
     });
 }
 
+/// The caller has checked shapes; what is unsafe here rests on them, so once more.
 fn check_lengths(geometry: &Geometry, input: usize, weights: usize, output: usize) {
     assert_eq!(input, geometry.batch * geometry.in_image(), "input");
     assert_eq!(output, geometry.batch * geometry.out_image(), "output");

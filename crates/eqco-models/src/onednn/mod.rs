@@ -11,7 +11,6 @@ mod tests;
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -40,7 +39,7 @@ pub enum OnednnError {
         "oneDNN cannot be opened: {reason}; install it with `cargo xtask fetch onednn`, or name the file in {PATH_VARIABLE}"
     )]
     Open {
-        /// What each place answered.
+        /// The file, and what the loader answered.
         reason: String,
     },
     /// The library is of another major version.
@@ -89,34 +88,22 @@ impl Onednn {
     /// When there is none, it is not of version 3, or it does not run on this CPU.
     pub fn open() -> Result<Arc<Self>, OnednnError> {
         static OPENED: OnceLock<Result<Arc<Onednn>, OnednnError>> = OnceLock::new();
-        OPENED.get_or_init(|| Self::open_first(&places())).clone()
+        OPENED.get_or_init(|| Self::open_file(&place())).clone()
     }
 
-    fn open_first(places: &[PathBuf]) -> Result<Arc<Self>, OnednnError> {
-        let mut answers = Vec::new();
-        for path in places {
-            // SAFETY: initialising oneDNN and OpenMP has no preconditions; whoever sets the variable vouches for the file.
-            match unsafe { Library::new(path) } {
-                Ok(library) => return Self::with_library(library, path).map(Arc::new),
-                Err(error) => {
-                    let cause = error
-                        .source()
-                        .map_or(error.to_string(), ToString::to_string);
-                    answers.push(format!("{}: {cause}", path.display()));
-                }
-            }
-        }
-        let reason = answers.join("; ");
-        Err(OnednnError::Open { reason })
-    }
-
-    fn with_library(library: Library, path: &Path) -> Result<Self, OnednnError> {
-        let api = Api::load(library).map_err(|problem| OnednnError::Open {
+    fn open_file(path: &Path) -> Result<Arc<Self>, OnednnError> {
+        let refused = |problem: String| OnednnError::Open {
             reason: format!("{}: {problem}", path.display()),
+        };
+        // SAFETY: initialising oneDNN and OpenMP has no preconditions; whoever names the file vouches for it.
+        let library = unsafe { Library::new(path) }.map_err(|error| {
+            refused(
+                error
+                    .source()
+                    .map_or(error.to_string(), ToString::to_string),
+            )
         })?;
-        // SAFETY: the function returns a pointer to a constant.
-        let found = unsafe { &*(api.version)() };
-        let version = (found.major, found.minor, found.patch);
+        let version = api::version(&library).map_err(refused)?;
         if version.0 != 3 {
             return Err(OnednnError::Version {
                 path: path.to_owned(),
@@ -124,12 +111,12 @@ impl Onednn {
                 minor: version.1,
             });
         }
-        Ok(Self {
-            engine: Engine::new(api)?,
+        Ok(Arc::new(Self {
+            engine: Engine::new(Api::load(library).map_err(refused)?)?,
             version,
             path: path.to_owned(),
             plans: Mutex::default(),
-        })
+        }))
     }
 
     /// Version and instruction set, for people: `oneDNN 3.2.0, AVX-512 with bf16`.
@@ -143,8 +130,8 @@ impl Onednn {
         &self.path
     }
 
-    /// Whether bf16 is quicker than f32 on this CPU: with AMX. AVX-512's bf16 instructions multiply at half the rate of its
-    /// f32 ones (measured: 88 GFLOP/s a core in 3x3 convolutions), and without either it is emulated.
+    /// Whether bf16 is quicker than f32 on this CPU: with AMX. On the CPU that was measured, AVX-512's bf16 instructions gave
+    /// 88 GFLOP/s a core in 3x3 convolutions, less than f32's; without either, bf16 is emulated.
     pub fn has_fast_bf16(&self) -> bool {
         self.isa() & AMX == AMX
     }
@@ -171,19 +158,16 @@ impl Onednn {
     }
 }
 
-/// Where to look, best first.
-fn places() -> Vec<PathBuf> {
-    if let Some(path) = std::env::var_os(PATH_VARIABLE).filter(|path: &OsString| !path.is_empty()) {
-        return vec![PathBuf::from(path)];
+/// The library to open. One that was named or fetched is not passed over for the system's when it does not open.
+fn place() -> PathBuf {
+    if let Some(path) = std::env::var_os(PATH_VARIABLE).filter(|path| !path.is_empty()) {
+        return PathBuf::from(path);
     }
-    let starts = [std::env::current_dir(), std::env::current_exe()];
-    let mut places: Vec<PathBuf> = starts
+    [std::env::current_dir(), std::env::current_exe()]
         .iter()
         .flatten()
         .flat_map(|start| start.ancestors())
         .map(|folder| folder.join(FETCHED))
-        .filter(|path| path.is_file())
-        .collect();
-    places.push(PathBuf::from(SYSTEM));
-    places
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| PathBuf::from(SYSTEM))
 }

@@ -1,10 +1,17 @@
 //! Against the portable kernels, on odd shapes; needs the library.
 
+use candle_core::{Device, Tensor};
 use half::bf16;
 
 use super::*;
+use crate::backend::Backend;
 use crate::ops::conv2d::{Geometry, portable};
 use crate::ops::element::Element;
+use crate::tape::{Gradients, Mode};
+use crate::{
+    Architecture, Encoder, EncoderConfig, HeadKind, Normalization, Precision, ProjectionHeadConfig,
+    Stem,
+};
 
 /// The library, or a line that says that this test did not run.
 fn library() -> Option<Arc<Onednn>> {
@@ -51,8 +58,17 @@ fn distance<T: Element>(found: &[T], expected: &[f32]) -> f32 {
     pairs.fold(0f32, |m, (f, e)| m.max((f.load() - e).abs())) / largest
 }
 
+/// On one thread, and on three, among which most batches do not divide evenly.
 fn compare<T: super::convolution::Storage>(tolerance: f32) {
     let Some(library) = library() else { return };
+    for threads in [1, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        let pool = pool.build().unwrap();
+        pool.install(|| compare_passes::<T>(&library, tolerance));
+    }
+}
+
+fn compare_passes<T: super::convolution::Storage>(library: &Onednn, tolerance: f32) {
     for g in shapes() {
         let rounded = |values: Vec<f32>| -> (Vec<T>, Vec<f32>) {
             let stored: Vec<T> = values.into_iter().map(T::store).collect();
@@ -102,6 +118,90 @@ fn bf16_passes_round_once() {
 }
 
 #[test]
+fn an_empty_batch_has_no_output_and_no_gradient() {
+    let Some(library) = library() else { return };
+    let g = Geometry {
+        batch: 0,
+        ..shapes()[1]
+    };
+    let w = noise(g.out_channels * g.patch(), 1);
+    library.forward::<f32>(&g, &[], &w, &mut []).unwrap();
+    library
+        .backward_data::<f32>(&g, &[], &w, &mut [], false)
+        .unwrap();
+    let mut dw = w.clone();
+    library
+        .backward_weight::<f32>(&g, &[], &[], &mut dw, true)
+        .unwrap();
+    assert_eq!(dw, w);
+    library
+        .backward_weight::<f32>(&g, &[], &[], &mut dw, false)
+        .unwrap();
+    assert!(dw.iter().all(|value| *value == 0.0));
+}
+
+/// Embeddings of a whole encoder, and the gradient of its first convolution.
+fn encoder_step(backend: Backend, precision: Precision) -> candle_core::Result<[Vec<f32>; 2]> {
+    let config = EncoderConfig {
+        architecture: Architecture::Resnet18,
+        width: 8,
+        stem: Stem::Cifar,
+        zero_init_residual: false,
+    };
+    let head = ProjectionHeadConfig {
+        kind: HeadKind::Mlp,
+        hidden_dim: 0,
+        embedding_dim: 16,
+    };
+    let encoder = Encoder::new(&config, &head, Normalization::IMAGENET, 3, &Device::Cpu)?
+        .with_backend(backend)
+        .with_precision(precision);
+    let pixels: Vec<u8> = (0..5 * 12 * 12 * 3)
+        .map(|i| (i * 7919 % 251) as u8)
+        .collect();
+    let mut tape = encoder.tape(Mode::Training);
+    let embedding = encoder.embed(&mut tape, &encoder.upload(&pixels, 12)?)?;
+    let slopes = Tensor::arange(0f32, 80.0, &Device::Cpu)?
+        .sin()?
+        .reshape((5, 16))?;
+    let mut gradients = Gradients::new(encoder.parameters())?;
+    tape.backward(&embedding, &slopes, &mut gradients, &[])?;
+    let first = &encoder.parameters().parameters()[0];
+    let gradient = gradients.get(first).expect("was reached").clone();
+    let values = |tensor: Tensor| tensor.flatten_all()?.to_vec1::<f32>();
+    Ok([values(embedding.to_tensor()?)?, values(gradient)?])
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+#[test]
+fn a_whole_encoder_and_its_gradients_are_those_of_the_portable_family() -> candle_core::Result<()> {
+    let Some(library) = library() else {
+        return Ok(());
+    };
+    let expected = encoder_step(Backend::Portable, Precision::F32)?;
+    let same = encoder_step(Backend::Onednn(Arc::clone(&library)), Precision::F32)?;
+    for (found, expected) in same.iter().zip(&expected) {
+        assert!(
+            cosine(found, expected) > 0.9999,
+            "{}",
+            cosine(found, expected)
+        );
+    }
+    let coarse = encoder_step(Backend::Onednn(library), Precision::Bf16)?;
+    // The bf16 bound of the portable test family.
+    assert!(
+        cosine(&coarse[0], &expected[0]) > 0.99,
+        "{}",
+        cosine(&coarse[0], &expected[0])
+    );
+    Ok(())
+}
+
+#[test]
 fn the_same_call_gives_the_same_bits() {
     let Some(library) = library() else { return };
     let g = shapes()[1];
@@ -121,7 +221,7 @@ fn the_same_call_gives_the_same_bits() {
 
 #[test]
 fn a_missing_library_is_an_error_with_the_command_that_mends_it() {
-    let error = Onednn::open_first(&[PathBuf::from("/nowhere/libdnnl.so.3")]).unwrap_err();
+    let error = Onednn::open_file(Path::new("/nowhere/libdnnl.so.3")).unwrap_err();
     let text = error.to_string();
     assert!(
         text.contains("/nowhere/libdnnl.so.3") && text.contains("cargo xtask fetch onednn"),
@@ -132,7 +232,7 @@ fn a_missing_library_is_an_error_with_the_command_that_mends_it() {
 #[test]
 fn another_library_is_refused() {
     // The C library of this process is certainly there and certainly not oneDNN.
-    let Err(error) = Onednn::open_first(&[PathBuf::from("libc.so.6")]) else {
+    let Err(error) = Onednn::open_file(Path::new("libc.so.6")) else {
         panic!("libc is not oneDNN")
     };
     assert!(error.to_string().contains("dnnl_version"), "{error}");
