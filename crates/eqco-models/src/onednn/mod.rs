@@ -5,6 +5,7 @@
 
 mod api;
 mod convolution;
+mod library_file;
 mod primitive;
 #[cfg(test)]
 mod tests;
@@ -95,13 +96,13 @@ impl Onednn {
         let refused = |problem: String| OnednnError::Open {
             reason: format!("{}: {problem}", path.display()),
         };
+        library_file::check_length(path).map_err(refused)?;
         // SAFETY: initialising oneDNN and OpenMP has no preconditions; whoever names the file vouches for it.
-        let library = unsafe { Library::new(path) }.map_err(|error| {
-            refused(
-                error
-                    .source()
-                    .map_or(error.to_string(), ToString::to_string),
-            )
+        let library = unsafe { Library::new(path) }.map_err(|error| OnednnError::Open {
+            // The loader's own words name the file, or the one that it needs.
+            reason: error
+                .source()
+                .map_or(error.to_string(), ToString::to_string),
         })?;
         let version = api::version(&library).map_err(refused)?;
         if version.0 != 3 {

@@ -237,3 +237,27 @@ fn another_library_is_refused() {
     };
     assert!(error.to_string().contains("dnnl_version"), "{error}");
 }
+
+#[test]
+fn a_library_that_was_cut_off_is_refused_before_the_loader_maps_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("libdnnl.so.3");
+    // The header of a 64-bit little-endian ELF file with 10 sections of 64 bytes from byte 1,000 on.
+    let mut file = vec![0u8; 1639];
+    file[..6].copy_from_slice(b"\x7fELF\x02\x01");
+    file[0x28..0x30].copy_from_slice(&1000u64.to_le_bytes());
+    file[0x3a..0x3c].copy_from_slice(&64u16.to_le_bytes());
+    file[0x3c..0x3e].copy_from_slice(&10u16.to_le_bytes());
+    for (length, expected) in [
+        (1639, "expected at least 1640 bytes, found 1639"),
+        (63, "63 bytes are too few"),
+        (0, "0 bytes are too few"),
+    ] {
+        std::fs::write(&path, &file[..length]).unwrap();
+        let error = Onednn::open_file(&path).unwrap_err().to_string();
+        assert!(
+            error.contains(expected) && error.contains("libdnnl.so.3"),
+            "{error}"
+        );
+    }
+}
