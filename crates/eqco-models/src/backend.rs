@@ -22,10 +22,10 @@ pub enum BackendName {
 /// A family that is ready to compute. Families differ in their convolutions alone.
 #[derive(Clone, Debug, Default)]
 pub enum Backend {
-    /// Rust alone, in f32.
+    /// Rust alone. In bf16 it reads and writes bf16 and computes in f32.
     #[default]
     Portable,
-    /// oneDNN's convolutions in f32 and bf16; in f32 the portable Winograd kernels where they are quicker.
+    /// oneDNN's convolutions; the portable Winograd kernels where they are quicker.
     Onednn(Arc<Onednn>),
 }
 

@@ -163,7 +163,7 @@ fn kernels(name: BackendName, precision: Precision) -> String {
             if precision == Precision::Bf16 && !library.has_fast_bf16() =>
         {
             format!(
-                "{} (bf16 is slower than f32 on this CPU)",
+                "{} (the portable kernels are quicker in bf16 on this CPU)",
                 library.describe()
             )
         }

@@ -230,11 +230,6 @@ fn settings_that_do_not_fit_are_refused_with_a_way_out() {
             "one a core",
         ),
         (
-            "precision=bf16",
-            "`precision`: the portable kernels compute in f32 only",
-            "--backend onednn",
-        ),
-        (
             "backend=cuda",
             "`backend`: this build has no CUDA kernels",
             "--backend",

@@ -131,8 +131,8 @@ impl Onednn {
         &self.path
     }
 
-    /// Whether bf16 is quicker than f32 on this CPU: with AMX. On the CPU that was measured, AVX-512's bf16 instructions gave
-    /// 88 GFLOP/s a core in 3x3 convolutions, less than f32's; without either, bf16 is emulated.
+    /// Whether oneDNN's bf16 is quicker than f32 on this CPU: with AMX. On the CPU that was measured, AVX-512's bf16
+    /// instructions gave 88 GFLOP/s a core in 3x3 convolutions, less than f32's; without either, bf16 is emulated.
     pub fn has_fast_bf16(&self) -> bool {
         self.isa() & AMX == AMX
     }

@@ -3,6 +3,10 @@
 
 use candle_core::{CpuStorage, DType};
 use half::bf16;
+use pulp::Simd;
+
+use super::lanes::vectorized;
+use super::scratch::with_scratch;
 
 /// A stored element. Conversions are branch-free integer arithmetic, so that loops over them vectorise on any CPU.
 pub trait Element: Copy + Send + Sync + 'static {
@@ -15,6 +19,15 @@ pub trait Element: Copy + Send + Sync + 'static {
     fn load(self) -> f32;
     /// The nearest element; ties go to the even one, too large values to infinity, and a NaN stays one.
     fn store(value: f32) -> Self;
+    /// The first elements of `source`, a vector of them.
+    fn load_vector<S: Simd>(simd: S, source: &[Self]) -> S::f32s;
+    /// Overwrites the first elements of `target`, a vector of them.
+    fn store_vector<S: Simd>(simd: S, value: S::f32s, target: &mut [Self]);
+    /// Calls `f` with the values of `source`, widened into scratch memory where they are not f32.
+    fn with_widened<R>(source: &[Self], f: impl FnOnce(&[f32]) -> R) -> R;
+    /// Lets `f` compute into f32, and stores what it computed with one rounding. Its second argument is whether to add to
+    /// what its target holds; with `accumulate` the result is added to `target`.
+    fn with_target(target: &mut [Self], accumulate: bool, f: impl FnOnce(&mut [f32], bool));
     /// The elements of a storage of this type.
     fn slice(storage: &CpuStorage) -> Option<&[Self]>;
     /// The elements of a storage of this type, to be overwritten.
@@ -33,6 +46,26 @@ impl Element for f32 {
     #[inline(always)]
     fn store(value: f32) -> Self {
         value
+    }
+
+    #[inline(always)]
+    fn load_vector<S: Simd>(_: S, source: &[Self]) -> S::f32s {
+        S::as_simd_f32s(&source[..S::F32_LANES]).0[0]
+    }
+
+    #[inline(always)]
+    fn store_vector<S: Simd>(_: S, value: S::f32s, target: &mut [Self]) {
+        S::as_mut_simd_f32s(&mut target[..S::F32_LANES]).0[0] = value;
+    }
+
+    #[inline(always)]
+    fn with_widened<R>(source: &[Self], f: impl FnOnce(&[f32]) -> R) -> R {
+        f(source)
+    }
+
+    #[inline(always)]
+    fn with_target(target: &mut [Self], accumulate: bool, f: impl FnOnce(&mut [f32], bool)) {
+        f(target, accumulate);
     }
 
     fn slice(storage: &CpuStorage) -> Option<&[Self]> {
@@ -71,6 +104,44 @@ impl Element for bf16 {
         bf16::from_bits(if is_nan { cut } else { rounded } as u16)
     }
 
+    #[inline(always)]
+    fn load_vector<S: Simd>(_: S, source: &[Self]) -> S::f32s {
+        let mut values = [0.0; MOST_LANES];
+        for (value, element) in values[..S::F32_LANES].iter_mut().zip(source) {
+            *value = element.load();
+        }
+        S::as_simd_f32s(&values[..S::F32_LANES]).0[0]
+    }
+
+    #[inline(always)]
+    fn store_vector<S: Simd>(_: S, value: S::f32s, target: &mut [Self]) {
+        let mut values = [0.0; MOST_LANES];
+        S::as_mut_simd_f32s(&mut values[..S::F32_LANES]).0[0] = value;
+        for (element, value) in target[..S::F32_LANES].iter_mut().zip(values) {
+            *element = Self::store(value);
+        }
+    }
+
+    fn with_widened<R>(source: &[Self], f: impl FnOnce(&[f32]) -> R) -> R {
+        with_scratch(source.len(), |widened| {
+            vectorized(
+                #[inline(always)]
+                || load_all(source, widened),
+            );
+            f(widened)
+        })
+    }
+
+    fn with_target(target: &mut [Self], accumulate: bool, f: impl FnOnce(&mut [f32], bool)) {
+        with_scratch(target.len(), |computed| {
+            f(computed, false);
+            vectorized(
+                #[inline(always)]
+                || store_all(computed, target, accumulate),
+            );
+        });
+    }
+
     fn slice(storage: &CpuStorage) -> Option<&[Self]> {
         match storage {
             CpuStorage::BF16(values) => Some(values),
@@ -83,6 +154,29 @@ impl Element for bf16 {
             CpuStorage::BF16(values) => Some(values),
             _ => None,
         }
+    }
+}
+
+/// Elements of the widest vector.
+const MOST_LANES: usize = 16;
+
+/// Widens elements, one by one.
+#[inline(always)]
+pub(crate) fn load_all<T: Element>(source: &[T], target: &mut [f32]) {
+    for (target, source) in target.iter_mut().zip(source) {
+        *target = source.load();
+    }
+}
+
+/// Stores values, or their sums with what is there.
+#[inline(always)]
+fn store_all<T: Element>(source: &[f32], target: &mut [T], accumulate: bool) {
+    for (target, source) in target.iter_mut().zip(source) {
+        *target = T::store(if accumulate {
+            target.load() + source
+        } else {
+            *source
+        });
     }
 }
 

@@ -67,13 +67,13 @@ fn listed(names: &[&str]) -> String {
 }
 
 fn kernels() -> Vec<String> {
-    let portable = "portable: Rust, f32".to_owned();
+    let portable = "portable: Rust, f32 and bf16".to_owned();
     let onednn = match Onednn::open() {
         Ok(library) => {
             let bf16 = if library.has_fast_bf16() {
                 "f32 and bf16"
             } else {
-                "f32; bf16 would be slower on this CPU"
+                "f32 and bf16, in which the portable kernels are quicker on this CPU"
             };
             let (text, path) = (library.describe(), library.path().display());
             format!("onednn:   {text}, {bf16} ({path})")

@@ -4,10 +4,10 @@ use std::fmt::Display;
 
 use eqco_data::recipe::{Recipe, RecipeName};
 use eqco_models::backend::Backend;
-use eqco_models::{Precision, Stem};
+use eqco_models::Stem;
 
 use super::error::ConfigError;
-use super::{BackendName, DeviceName, TrainConfig};
+use super::{DeviceName, TrainConfig};
 
 /// Smallest view for the ImageNet stem: its five halvings leave one pixel.
 const LEAST_IMAGENET_STEM_SIZE: usize = 32;
@@ -33,14 +33,6 @@ impl TrainConfig {
         if self.device == DeviceName::Cuda {
             let hint = "leave --device away to train on the CPU";
             return conflict("device", "this build has no CUDA", hint);
-        }
-        if self.precision == Precision::Bf16 && self.backend == BackendName::Portable {
-            let hint = "--backend onednn computes in bf16; or leave --precision away";
-            return conflict(
-                "precision",
-                "the portable kernels compute in f32 only",
-                hint,
-            );
         }
         if let Err(error) = Backend::open(self.backend) {
             let hint = "leave --backend away to use the portable kernels";

@@ -23,7 +23,7 @@ pub struct Arguments {
     /// Threads on either side; may be repeated [default: 1, and all cores]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     threads: Vec<u32>,
-    /// Number format of activations; may be repeated [default: all that a family has]
+    /// Number format of activations; may be repeated [default: all]
     #[arg(long, value_enum)]
     precision: Vec<Precision>,
     /// Our kernels; may be repeated [default: portable]
@@ -39,7 +39,7 @@ pub struct Arguments {
 
 impl Arguments {
     /// The lines of the table, defaults filled in.
-    fn cases(&self, cores: usize) -> Result<Vec<Case>> {
+    fn cases(&self, cores: usize) -> Vec<Case> {
         let choice = Choice {
             works: self.work.clone(),
             threads: self.threads.iter().map(|count| *count as usize).collect(),
@@ -53,7 +53,7 @@ impl Arguments {
 /// Runs the verb.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let cases = arguments.cases(cores)?;
+    let cases = arguments.cases(cores);
     warn_of_load();
     let torch = python::with_packages(&["torch", "torchvision"])?;
     if torch.is_none() {
@@ -140,18 +140,19 @@ mod tests {
     fn cases(line: &str, cores: usize) -> Vec<String> {
         let words = std::iter::once("bench").chain(line.split_whitespace());
         let parsed = Line::try_parse_from(words).unwrap();
-        let cases = parsed.arguments.cases(cores).unwrap();
+        let cases = parsed.arguments.cases(cores);
         cases.iter().map(Case::to_string).collect()
     }
 
     #[test]
     fn without_flags_the_whole_table_is_measured() {
         let lines = cases("", 8);
-        assert_eq!(lines.len(), 10);
+        assert_eq!(lines.len(), 20);
         assert_eq!(lines[0], "resnet18 f32 portable, 1 threads");
         assert_eq!(lines[1], "resnet18 f32 portable, 8 threads");
-        assert_eq!(lines[9], "negatives f32 portable, 8 threads");
-        assert_eq!(cases("", 1).len(), 5);
+        assert_eq!(lines[2], "resnet18 bf16 portable, 1 threads");
+        assert_eq!(lines[19], "negatives bf16 portable, 8 threads");
+        assert_eq!(cases("", 1).len(), 10);
     }
 
     #[test]
@@ -165,7 +166,9 @@ mod tests {
             "simo f32 onednn, 2 threads",
             "simo f32 portable, 1 threads",
             "simo f32 onednn, 1 threads",
+            "simo bf16 portable, 2 threads",
             "simo bf16 onednn, 2 threads",
+            "simo bf16 portable, 1 threads",
             "simo bf16 onednn, 1 threads",
         ];
         assert_eq!(lines, expected);

@@ -1,8 +1,6 @@
 //! Two-dimensional convolution without bias, channels-last.
 
 pub mod portable;
-#[cfg(test)]
-mod rounded;
 
 use candle_core::{DType, Error, Result, Tensor, bail};
 
@@ -137,18 +135,7 @@ pub fn conv2d(
         padding,
     };
     geometry.check(weight.name())?;
-    let backend = match choose(tape.backend(), &geometry, input.dtype()) {
-        Some(backend) => backend,
-        #[cfg(test)]
-        None => return rounded::conv2d(tape, input, weight, stride, padding),
-        #[cfg(not(test))]
-        None => bail!(
-            "convolution {}: the portable kernels compute in f32, found activations of {:?}; \
-             bf16 needs the oneDNN kernels (--backend onednn)",
-            weight.name(),
-            input.dtype()
-        ),
-    };
+    let backend = choose(tape.backend(), &geometry, input.dtype());
     let shape = (
         batch,
         geometry.out_height(),
@@ -183,16 +170,17 @@ pub fn conv2d(
     Ok(output)
 }
 
-/// The family that computes this convolution, of those that `backend` may use; `None` where none can.
-fn choose(backend: &Backend, geometry: &Geometry, dtype: DType) -> Option<Backend> {
-    match (backend, dtype) {
-        (Backend::Portable, DType::F32) => Some(Backend::Portable),
-        (Backend::Portable, _) => None,
-        // Winograd's fewer multiplications beat oneDNN 3, which has direct convolutions alone.
-        (Backend::Onednn(_), DType::F32) if portable::uses_winograd(geometry) => {
-            Some(Backend::Portable)
+/// The family that computes this convolution, of those that `backend` may use.
+fn choose(backend: &Backend, geometry: &Geometry, dtype: DType) -> Backend {
+    match backend {
+        // Winograd's fewer multiplications beat oneDNN 3, which has direct convolutions alone, but for matrix units.
+        Backend::Onednn(library)
+            if portable::uses_winograd(geometry)
+                && !(dtype == DType::BF16 && library.has_fast_bf16()) =>
+        {
+            Backend::Portable
         }
-        (Backend::Onednn(_), _) => Some(backend.clone()),
+        _ => backend.clone(),
     }
 }
 
@@ -203,16 +191,18 @@ fn forward(
     weight: &Parameter,
     output: &Activation,
 ) -> Result<()> {
-    read(weight.value(), |w| match backend {
-        Backend::Portable => read(input.tensor(), |x| {
-            write(output.tensor(), |y| portable::forward(geometry, x, w, y))
-        })?,
-        Backend::Onednn(library) => for_element!(input.dtype(), T => {
-            read(input.tensor(), |x: &[T]| {
-                write(output.tensor(), |y: &mut [T]| library.forward(geometry, x, w, y))
-            })??.map_err(Error::wrap)
-        }),
-    })?
+    for_element!(input.dtype(), T => read(weight.value(), |w: &[f32]| {
+        read(input.tensor(), |x: &[T]| {
+            write(output.tensor(), |y: &mut [T]| match backend {
+                Backend::Portable => {
+                    portable::forward(geometry, x, w, y);
+                    Ok(())
+                }
+                Backend::Onednn(library) => library.forward(geometry, x, w, y),
+            })
+        })
+    })???
+    .map_err(Error::wrap))
 }
 
 /// The target comes with whether to add to it.
@@ -223,20 +213,20 @@ fn backward_weight(
     gradient: &Activation,
     (target, accumulate): (Tensor, bool),
 ) -> Result<()> {
-    write(&target, |dw| match backend {
-        Backend::Portable => read(input.tensor(), |x| {
-            read(gradient.tensor(), |dy| {
-                portable::backward_weight(geometry, x, dy, dw, accumulate);
-            })
-        })?,
-        Backend::Onednn(library) => for_element!(input.dtype(), T => {
-            read(input.tensor(), |x: &[T]| {
-                read(gradient.tensor(), |dy: &[T]| {
+    for_element!(input.dtype(), T => read(input.tensor(), |x: &[T]| {
+        read(gradient.tensor(), |dy: &[T]| {
+            write(&target, |dw: &mut [f32]| match backend {
+                Backend::Portable => {
+                    portable::backward_weight(geometry, x, dy, dw, accumulate);
+                    Ok(())
+                }
+                Backend::Onednn(library) => {
                     library.backward_weight(geometry, x, dy, dw, accumulate)
-                })
-            })??.map_err(Error::wrap)
-        }),
-    })?
+                }
+            })
+        })
+    })???
+    .map_err(Error::wrap))
 }
 
 /// The target comes with whether to add to it.
@@ -247,18 +237,16 @@ fn backward_data(
     weight: &Parameter,
     (target, accumulate): (Tensor, bool),
 ) -> Result<()> {
-    read(weight.value(), |w| match backend {
-        Backend::Portable => read(gradient.tensor(), |dy| {
-            write(&target, |dx| {
-                portable::backward_data(geometry, dy, w, dx, accumulate)
+    for_element!(gradient.dtype(), T => read(weight.value(), |w: &[f32]| {
+        read(gradient.tensor(), |dy: &[T]| {
+            write(&target, |dx: &mut [T]| match backend {
+                Backend::Portable => {
+                    portable::backward_data(geometry, dy, w, dx, accumulate);
+                    Ok(())
+                }
+                Backend::Onednn(library) => library.backward_data(geometry, dy, w, dx, accumulate),
             })
-        })?,
-        Backend::Onednn(library) => for_element!(gradient.dtype(), T => {
-            read(gradient.tensor(), |dy: &[T]| {
-                write(&target, |dx: &mut [T]| {
-                    library.backward_data(geometry, dy, w, dx, accumulate)
-                })
-            })??.map_err(Error::wrap)
-        }),
-    })?
+        })
+    })???
+    .map_err(Error::wrap))
 }

@@ -10,7 +10,8 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::super::Geometry;
-use crate::ops::lanes::{dispatch, split};
+use crate::ops::element::{Element, load_all};
+use crate::ops::lanes::{dispatch, split, vectorized};
 use crate::ops::scratch::with_scratch;
 
 /// Output channels of a block: the widest vector (narrower ones pass over a block several times).
@@ -51,27 +52,34 @@ impl Padded {
         }
     }
 
-    fn fill(self, geometry: &Geometry, image: &[f32], padded: &mut [f32]) {
+    #[inline(always)]
+    fn fill<T: Element>(self, geometry: &Geometry, image: &[T], padded: &mut [f32]) {
         let (line, margin) = (
             geometry.width * geometry.in_channels,
             geometry.padding * geometry.in_channels,
         );
         padded.fill(0.0);
         for (y, source) in image.chunks_exact(line).enumerate() {
-            padded[(y + geometry.padding) * self.row + margin..][..line].copy_from_slice(source);
+            load_all(
+                source,
+                &mut padded[(y + geometry.padding) * self.row + margin..][..line],
+            );
         }
     }
 }
 
 /// `y (+)= conv(x, w)`.
-pub fn forward(geometry: &Geometry, x: &[f32], w: &[f32], y: &mut [f32], accumulate: bool) {
+pub fn forward<T: Element>(geometry: &Geometry, x: &[T], w: &[f32], y: &mut [T], accumulate: bool) {
     let padded = Padded::new(geometry);
     let weights = pack_weights(geometry, w);
     y.par_chunks_mut(geometry.out_image())
         .zip(x.par_chunks(geometry.in_image()))
         .for_each(|(y, x)| {
             with_scratch(padded.len, |image| {
-                padded.fill(geometry, x, image);
+                vectorized(
+                    #[inline(always)]
+                    || padded.fill(geometry, x, image),
+                );
                 dispatch(ForwardImage {
                     geometry,
                     padded,
@@ -98,13 +106,13 @@ fn pack_weights(geometry: &Geometry, w: &[f32]) -> Vec<f32> {
     packed
 }
 
-struct ForwardImage<'a> {
+struct ForwardImage<'a, T> {
     geometry: &'a Geometry,
     padded: Padded,
     image: &'a [f32],
     /// As [`pack_weights`] gives them.
     weights: &'a [f32],
-    y: &'a mut [f32],
+    y: &'a mut [T],
     accumulate: bool,
 }
 
@@ -115,7 +123,7 @@ struct Place {
     channel: usize,
 }
 
-impl WithSimd for ForwardImage<'_> {
+impl<T: Element> WithSimd for ForwardImage<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -153,28 +161,28 @@ struct ForwardTile<'a, V> {
 impl<V: Copy> ForwardTile<'_, V> {
     /// One output line of one vector of channels.
     #[inline(always)]
-    fn line<S: Simd<f32s = V>>(&self, simd: S, channel: usize, y: &mut [f32]) {
+    fn line<S: Simd<f32s = V>, T: Element>(&self, simd: S, channel: usize, y: &mut [T]) {
         let width = self.geometry.out_width();
         let mut x = 0;
         while x < width {
             let place = Place { x, channel };
             x += match width - x {
-                14.. if !width.is_multiple_of(16) => self.tile::<S, 14>(simd, place, y),
-                16.. => self.tile::<S, 16>(simd, place, y),
-                8.. => self.tile::<S, 8>(simd, place, y),
-                4.. => self.tile::<S, 4>(simd, place, y),
-                _ => self.tile::<S, 1>(simd, place, y),
+                14.. if !width.is_multiple_of(16) => self.tile::<S, T, 14>(simd, place, y),
+                16.. => self.tile::<S, T, 16>(simd, place, y),
+                8.. => self.tile::<S, T, 8>(simd, place, y),
+                4.. => self.tile::<S, T, 4>(simd, place, y),
+                _ => self.tile::<S, T, 1>(simd, place, y),
             };
         }
     }
 
     /// `PIXELS` neighbouring output pixels of one vector of channels; returns their number.
     #[inline(always)]
-    fn tile<S: Simd<f32s = V>, const PIXELS: usize>(
+    fn tile<S: Simd<f32s = V>, T: Element, const PIXELS: usize>(
         &self,
         simd: S,
         place: Place,
-        y: &mut [f32],
+        y: &mut [T],
     ) -> usize {
         let geometry = self.geometry;
         let (step, run) = (
@@ -197,22 +205,22 @@ impl<V: Copy> ForwardTile<'_, V> {
         for (pixel, sum) in sums.into_iter().enumerate() {
             let target =
                 &mut y[(place.x + pixel) * geometry.out_channels + place.channel..][..S::F32_LANES];
-            let target = &mut S::as_mut_simd_f32s(target).0[0];
-            *target = if self.accumulate {
-                simd.add_f32s(*target, sum)
+            let value = if self.accumulate {
+                simd.add_f32s(T::load_vector(simd, target), sum)
             } else {
                 sum
             };
+            T::store_vector(simd, value, target);
         }
         PIXELS
     }
 }
 
 /// `dw (+)= ` gradient with respect to the weights. Each thread sums over its own share of the images.
-pub fn backward_weight(
+pub fn backward_weight<T: Element>(
     geometry: &Geometry,
-    x: &[f32],
-    dy: &[f32],
+    x: &[T],
+    dy: &[T],
     dw: &mut [f32],
     accumulate: bool,
 ) {
@@ -230,29 +238,33 @@ pub fn backward_weight(
     }
 }
 
-fn weight_gradient_of(
+fn weight_gradient_of<T: Element>(
     geometry: &Geometry,
-    x: &[f32],
-    dy: &[f32],
+    x: &[T],
+    dy: &[T],
     images: Range<usize>,
 ) -> Vec<f32> {
     let padded = Padded::new(geometry);
     let mut gradient = vec![0.0; geometry.out_channels * geometry.patch()];
     with_scratch(padded.len, |image| {
         for index in images {
-            padded.fill(
-                geometry,
-                &x[index * geometry.in_image()..][..geometry.in_image()],
-                image,
+            let x = &x[index * geometry.in_image()..][..geometry.in_image()];
+            vectorized(
+                #[inline(always)]
+                || padded.fill(geometry, x, image),
             );
-            let dy = &dy[index * geometry.out_image()..][..geometry.out_image()];
-            dispatch(WeightGradientOfImage {
-                geometry,
-                padded,
-                image,
-                dy,
-                gradient: &mut gradient,
-            });
+            T::with_widened(
+                &dy[index * geometry.out_image()..][..geometry.out_image()],
+                |dy| {
+                    dispatch(WeightGradientOfImage {
+                        geometry,
+                        padded,
+                        image,
+                        dy,
+                        gradient: &mut gradient,
+                    });
+                },
+            );
         }
     });
     gradient

@@ -2,15 +2,18 @@
 
 mod direct;
 mod patches;
+#[cfg(test)]
+mod tests;
 mod winograd;
 
 use rayon::prelude::*;
 
 use super::Geometry;
+use crate::ops::element::Element;
 use crate::profile::Phase;
 
 /// `y = conv(x, w)`.
-pub fn forward(geometry: &Geometry, x: &[f32], w: &[f32], y: &mut [f32]) {
+pub fn forward<T: Element>(geometry: &Geometry, x: &[T], w: &[f32], y: &mut [T]) {
     if winograd::suits(geometry) {
         winograd::forward(geometry, x, w, y, false);
     } else {
@@ -27,7 +30,13 @@ pub(crate) fn uses_winograd(geometry: &Geometry) -> bool {
 ///
 /// With stride 1 it is itself a convolution, of `dy` with the weights turned by 180°, and runs through the forward
 /// kernels; other strides scatter.
-pub fn backward_data(geometry: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32], accumulate: bool) {
+pub fn backward_data<T: Element>(
+    geometry: &Geometry,
+    dy: &[T],
+    w: &[f32],
+    dx: &mut [T],
+    accumulate: bool,
+) {
     if winograd::suits(geometry) {
         return winograd::backward_data(geometry, dy, w, dx, accumulate);
     }
@@ -71,10 +80,10 @@ fn uses_direct_weight_gradient(geometry: &Geometry) -> bool {
 }
 
 /// `dw (+)= ` gradient with respect to the weights.
-pub fn backward_weight(
+pub fn backward_weight<T: Element>(
     geometry: &Geometry,
-    x: &[f32],
-    dy: &[f32],
+    x: &[T],
+    dy: &[T],
     dw: &mut [f32],
     accumulate: bool,
 ) {
@@ -87,7 +96,7 @@ pub fn backward_weight(
     }
 }
 
-fn convolve(geometry: &Geometry, x: &[f32], w: &[f32], y: &mut [f32], accumulate: bool) {
+fn convolve<T: Element>(geometry: &Geometry, x: &[T], w: &[f32], y: &mut [T], accumulate: bool) {
     if direct::suits(geometry) {
         direct::forward(geometry, x, w, y, accumulate);
     } else {

@@ -9,6 +9,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::super::Geometry;
+use crate::ops::element::{Element, load_all};
 use crate::ops::lanes::{CHUNK, split, vectorized};
 use crate::ops::matmul::{View, matmul};
 use crate::ops::scratch::with_scratch;
@@ -19,20 +20,30 @@ const BAND_BYTES: usize = 1 << 20;
 const BAND_ROWS: Range<usize> = 384..2048;
 
 /// `dx (+)= ` gradient with respect to the input, by scattering patch gradients (or, for 1x1, one product).
-pub fn backward_data(geometry: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32], accumulate: bool) {
+pub fn backward_data<T: Element>(
+    geometry: &Geometry,
+    dy: &[T],
+    w: &[f32],
+    dx: &mut [T],
+    accumulate: bool,
+) {
     if geometry.is_pointwise() {
         return pointwise_backward_data(geometry, dy, w, dx, accumulate);
     }
     dx.par_chunks_mut(geometry.in_image())
         .zip(dy.par_chunks(geometry.out_image()))
-        .for_each(|(dx, dy)| scatter_image(geometry, dy, w, dx, accumulate));
+        .for_each(|(dx, dy)| {
+            T::with_target(dx, accumulate, |dx, accumulate| {
+                scatter_image(geometry, dy, w, dx, accumulate);
+            });
+        });
 }
 
 /// `dw (+)= ` gradient with respect to the weights. Each thread sums over its own share of the images.
-pub fn backward_weight(
+pub fn backward_weight<T: Element>(
     geometry: &Geometry,
-    x: &[f32],
-    dy: &[f32],
+    x: &[T],
+    dy: &[T],
     dw: &mut [f32],
     accumulate: bool,
 ) {
@@ -69,7 +80,7 @@ fn add(target: &mut [f32], source: &[f32]) {
 }
 
 /// `y (+)= conv(x, w)`.
-pub fn forward(geometry: &Geometry, x: &[f32], w: &[f32], y: &mut [f32], accumulate: bool) {
+pub fn forward<T: Element>(geometry: &Geometry, x: &[T], w: &[f32], y: &mut [T], accumulate: bool) {
     let (width, channels) = (geometry.out_width(), geometry.out_channels);
     let lines = band_lines(geometry);
     let weights = View::row_major(w, channels, geometry.patch()).transposed();
@@ -79,17 +90,20 @@ pub fn forward(geometry: &Geometry, x: &[f32], w: &[f32], y: &mut [f32], accumul
             let rows = y.len() / channels;
             let first = band * lines;
             with_patches(geometry, x, first..first + rows / width, |patches| {
-                matmul(
-                    y,
-                    accumulate,
-                    View::row_major(patches, rows, geometry.patch()),
-                    weights,
-                );
+                let patches = View::row_major(patches, rows, geometry.patch());
+                T::with_target(y, accumulate, |y, accumulate| {
+                    matmul(y, accumulate, patches, weights);
+                });
             });
         });
 }
 
-fn weight_gradient_of(geometry: &Geometry, x: &[f32], dy: &[f32], share: Range<usize>) -> Vec<f32> {
+fn weight_gradient_of<T: Element>(
+    geometry: &Geometry,
+    x: &[T],
+    dy: &[T],
+    share: Range<usize>,
+) -> Vec<f32> {
     let (width, channels, patch) = (
         geometry.out_width(),
         geometry.out_channels,
@@ -100,14 +114,16 @@ fn weight_gradient_of(geometry: &Geometry, x: &[f32], dy: &[f32], share: Range<u
     for first in share.clone().step_by(lines) {
         let band = first..(first + lines).min(share.end);
         let rows = band.len() * width;
-        let dy = View::row_major(&dy[first * width * channels..], rows, channels).transposed();
-        with_patches(geometry, x, band, |patches| {
-            matmul(
-                &mut gradient,
-                first != share.start,
-                dy,
-                View::row_major(patches, rows, patch),
-            );
+        let dy = &dy[first * width * channels..][..rows * channels];
+        T::with_widened(dy, |dy| {
+            with_patches(geometry, x, band, |patches| {
+                matmul(
+                    &mut gradient,
+                    first != share.start,
+                    View::row_major(dy, rows, channels).transposed(),
+                    View::row_major(patches, rows, patch),
+                );
+            });
         });
     }
     gradient
@@ -122,18 +138,28 @@ fn band_lines(geometry: &Geometry) -> usize {
 }
 
 /// Calls `f` with the patches of the given output lines, `[rows, patch]`.
-fn with_patches(geometry: &Geometry, x: &[f32], lines: Range<usize>, f: impl FnOnce(&[f32])) {
+fn with_patches<T: Element>(
+    geometry: &Geometry,
+    x: &[T],
+    lines: Range<usize>,
+    f: impl FnOnce(&[f32]),
+) {
     let rows = lines.len() * geometry.out_width();
     if geometry.is_pointwise() {
-        return f(&x[lines.start * geometry.out_width() * geometry.in_channels..]);
+        let start = lines.start * geometry.width * geometry.in_channels;
+        return T::with_widened(&x[start..][..rows * geometry.in_channels], f);
     }
     with_scratch(rows * geometry.patch(), |patches| {
-        gather(geometry, x, lines, patches);
+        vectorized(
+            #[inline(always)]
+            || gather(geometry, x, lines, patches),
+        );
         f(patches);
     });
 }
 
-fn gather(geometry: &Geometry, x: &[f32], lines: Range<usize>, patches: &mut [f32]) {
+#[inline(always)]
+fn gather<T: Element>(geometry: &Geometry, x: &[T], lines: Range<usize>, patches: &mut [f32]) {
     let (height, patch) = (geometry.out_height(), geometry.patch());
     let mut rows = patches.chunks_exact_mut(patch);
     for line in lines {
@@ -146,8 +172,14 @@ fn gather(geometry: &Geometry, x: &[f32], lines: Range<usize>, patches: &mut [f3
     }
 }
 
-#[inline]
-fn gather_patch(geometry: &Geometry, image: &[f32], out_y: usize, out_x: usize, row: &mut [f32]) {
+#[inline(always)]
+fn gather_patch<T: Element>(
+    geometry: &Geometry,
+    image: &[T],
+    out_y: usize,
+    out_x: usize,
+    row: &mut [f32],
+) {
     let channels = geometry.in_channels;
     let inside_x = kernel_range(out_x, geometry.width, geometry);
     let inside_y = kernel_range(out_y, geometry.height, geometry);
@@ -160,13 +192,16 @@ fn gather_patch(geometry: &Geometry, image: &[f32], out_y: usize, out_x: usize, 
         let x = out_x * geometry.stride + inside_x.start - geometry.padding;
         let source = &image[(y * geometry.width + x) * channels..][..inside_x.len() * channels];
         segment[..inside_x.start * channels].fill(0.0);
-        segment[inside_x.start * channels..inside_x.end * channels].copy_from_slice(source);
+        load_all(
+            source,
+            &mut segment[inside_x.start * channels..inside_x.end * channels],
+        );
         segment[inside_x.end * channels..].fill(0.0);
     }
 }
 
 /// Kernel positions that lie inside the image for output position `out` along a side of `len` pixels.
-#[inline]
+#[inline(always)]
 fn kernel_range(out: usize, len: usize, geometry: &Geometry) -> Range<usize> {
     let origin = out * geometry.stride;
     let start = geometry.padding.saturating_sub(origin).min(geometry.kernel);
@@ -176,7 +211,13 @@ fn kernel_range(out: usize, len: usize, geometry: &Geometry) -> Range<usize> {
     start..end.max(start)
 }
 
-fn scatter_image(geometry: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32], accumulate: bool) {
+fn scatter_image<T: Element>(
+    geometry: &Geometry,
+    dy: &[T],
+    w: &[f32],
+    dx: &mut [f32],
+    accumulate: bool,
+) {
     let (width, channels, patch) = (
         geometry.out_width(),
         geometry.out_channels,
@@ -191,8 +232,10 @@ fn scatter_image(geometry: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32], acc
         let band = first..(first + lines).min(geometry.out_height());
         let rows = band.len() * width;
         with_scratch(rows * patch, |patches| {
-            let dy = View::row_major(&dy[first * width * channels..], rows, channels);
-            matmul(patches, false, dy, weights);
+            let dy = &dy[first * width * channels..][..rows * channels];
+            T::with_widened(dy, |dy| {
+                matmul(patches, false, View::row_major(dy, rows, channels), weights);
+            });
             vectorized(
                 #[inline(always)]
                 || scatter(geometry, patches, band, dx),
@@ -223,11 +266,11 @@ fn scatter(geometry: &Geometry, patches: &[f32], lines: Range<usize>, dx: &mut [
     }
 }
 
-fn pointwise_backward_data(
+fn pointwise_backward_data<T: Element>(
     geometry: &Geometry,
-    dy: &[f32],
+    dy: &[T],
     w: &[f32],
-    dx: &mut [f32],
+    dx: &mut [T],
     accumulate: bool,
 ) {
     let (inputs, outputs) = (geometry.in_channels, geometry.out_channels);
@@ -236,11 +279,11 @@ fn pointwise_backward_data(
     dx.par_chunks_mut(rows * inputs)
         .zip(dy.par_chunks(rows * outputs))
         .for_each(|(dx, dy)| {
-            matmul(
-                dx,
-                accumulate,
-                View::row_major(dy, dx.len() / inputs, outputs),
-                weights,
-            );
+            T::with_widened(dy, |dy| {
+                let dy = View::row_major(dy, dy.len() / outputs, outputs);
+                T::with_target(dx, accumulate, |dx, accumulate| {
+                    matmul(dx, accumulate, dy, weights);
+                });
+            });
         });
 }

@@ -30,6 +30,7 @@ use self::tiling::Tiling;
 use self::transforms::POINTS;
 use self::weights::{Direction, GradientOfWeights, Weights, transformed_len};
 use super::super::Geometry;
+use crate::ops::element::Element;
 use crate::ops::lanes::split;
 use crate::ops::scratch::with_scratch;
 
@@ -55,7 +56,13 @@ fn fits_cache(geometry: &Geometry) -> bool {
 }
 
 /// `y (+)= conv(x, w)`.
-pub(super) fn forward(geometry: &Geometry, x: &[f32], w: &[f32], y: &mut [f32], accumulate: bool) {
+pub(super) fn forward<T: Element>(
+    geometry: &Geometry,
+    x: &[T],
+    w: &[f32],
+    y: &mut [T],
+    accumulate: bool,
+) {
     let weights = Weights {
         values: w,
         inputs: geometry.in_channels,
@@ -65,11 +72,11 @@ pub(super) fn forward(geometry: &Geometry, x: &[f32], w: &[f32], y: &mut [f32], 
 }
 
 /// `dx (+)= ` gradient with respect to the input of the convolution that `geometry` describes.
-pub(super) fn backward_data(
+pub(super) fn backward_data<T: Element>(
     geometry: &Geometry,
-    dy: &[f32],
+    dy: &[T],
     w: &[f32],
-    dx: &mut [f32],
+    dx: &mut [T],
     accumulate: bool,
 ) {
     let transposed = Geometry {
@@ -88,7 +95,13 @@ pub(super) fn backward_data(
     convolve(&transposed, dy, weights, dx, accumulate);
 }
 
-fn convolve(geometry: &Geometry, x: &[f32], weights: Weights<'_>, y: &mut [f32], accumulate: bool) {
+fn convolve<T: Element>(
+    geometry: &Geometry,
+    x: &[T],
+    weights: Weights<'_>,
+    y: &mut [T],
+    accumulate: bool,
+) {
     let tiling = Tiling::new(geometry);
     if fits_cache(geometry) {
         by_blocks(&tiling, x, weights, y, accumulate);
@@ -98,7 +111,13 @@ fn convolve(geometry: &Geometry, x: &[f32], weights: Weights<'_>, y: &mut [f32],
 }
 
 /// Every thread takes blocks of tiles from input to output.
-fn by_blocks(tiling: &Tiling, x: &[f32], weights: Weights<'_>, y: &mut [f32], accumulate: bool) {
+fn by_blocks<T: Element>(
+    tiling: &Tiling,
+    x: &[T],
+    weights: Weights<'_>,
+    y: &mut [T],
+    accumulate: bool,
+) {
     let (from, to) = (
         tiling.geometry().in_channels,
         tiling.geometry().out_channels,
@@ -130,7 +149,13 @@ fn by_blocks(tiling: &Tiling, x: &[f32], weights: Weights<'_>, y: &mut [f32], ac
 }
 
 /// Transformed tiles of the whole batch, products by ranges of output channels.
-fn by_channels(tiling: &Tiling, x: &[f32], weights: Weights<'_>, y: &mut [f32], accumulate: bool) {
+fn by_channels<T: Element>(
+    tiling: &Tiling,
+    x: &[T],
+    weights: Weights<'_>,
+    y: &mut [T],
+    accumulate: bool,
+) {
     let (from, to) = (
         tiling.geometry().in_channels,
         tiling.geometry().out_channels,
@@ -217,10 +242,10 @@ fn multiply(inputs: &[f32], from: usize, weights: &[f32], to: usize, products: &
 }
 
 /// `dw (+)= ` gradient with respect to the weights.
-pub(super) fn backward_weight(
+pub(super) fn backward_weight<T: Element>(
     geometry: &Geometry,
-    x: &[f32],
-    dy: &[f32],
+    x: &[T],
+    dy: &[T],
     dw: &mut [f32],
     accumulate: bool,
 ) {
@@ -233,7 +258,13 @@ pub(super) fn backward_weight(
 }
 
 /// Each thread sums over its own share of the tile rows.
-fn weights_by_blocks(tiling: &Tiling, x: &[f32], dy: &[f32], dw: &mut [f32], accumulate: bool) {
+fn weights_by_blocks<T: Element>(
+    tiling: &Tiling,
+    x: &[T],
+    dy: &[T],
+    dw: &mut [f32],
+    accumulate: bool,
+) {
     let geometry = tiling.geometry();
     let (inputs, outputs) = (geometry.in_channels, geometry.out_channels);
     let length = transformed_len(outputs, inputs);
@@ -280,7 +311,13 @@ fn weights_by_blocks(tiling: &Tiling, x: &[f32], dy: &[f32], dw: &mut [f32], acc
 }
 
 /// Transformed tiles of the whole batch, sums by ranges of output channels.
-fn weights_by_channels(tiling: &Tiling, x: &[f32], dy: &[f32], dw: &mut [f32], accumulate: bool) {
+fn weights_by_channels<T: Element>(
+    tiling: &Tiling,
+    x: &[T],
+    dy: &[T],
+    dw: &mut [f32],
+    accumulate: bool,
+) {
     let geometry = tiling.geometry();
     let (inputs, outputs) = (geometry.in_channels, geometry.out_channels);
     let blocks = tiling.blocks(0..tiling.rows(), TILES);

@@ -1,19 +1,7 @@
 //! Against sums in double precision, and against themselves on other thread counts.
 
+use super::super::tests::values;
 use super::*;
-
-/// Values in [−1, 1) that look random.
-fn values(len: usize, salt: u64) -> Vec<f32> {
-    let mut state = salt.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    (0..len)
-        .map(|_| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
-}
 
 /// Calls `visit` with the places of output, input and weight of every product of the convolution.
 fn products(g: &Geometry, mut visit: impl FnMut(usize, usize, usize)) {

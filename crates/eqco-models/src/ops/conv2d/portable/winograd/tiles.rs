@@ -10,13 +10,14 @@ use super::tiling::Tiling;
 use super::transforms::{
     IN, OUT, POINTS, both_ways, input_line, output_gradient_line, output_line,
 };
+use crate::ops::element::Element;
 use crate::ops::lanes::dispatch;
 
 /// BᵀdB of every 6x6 patch of the input; zero outside of the map.
-pub(super) fn transform_input(
+pub(super) fn transform_input<T: Element>(
     tiling: &Tiling,
     rows: Range<usize>,
-    x: &[f32],
+    x: &[T],
     transformed: &mut [f32],
 ) {
     let geometry = tiling.geometry();
@@ -37,10 +38,10 @@ pub(super) fn transform_input(
 }
 
 /// A·dy·Aᵀ of every 4x4 tile of the output's gradient; zero outside of the map.
-pub(super) fn transform_output_gradient(
+pub(super) fn transform_output_gradient<T: Element>(
     tiling: &Tiling,
     rows: Range<usize>,
-    dy: &[f32],
+    dy: &[T],
     transformed: &mut [f32],
 ) {
     let geometry = tiling.geometry();
@@ -61,15 +62,15 @@ pub(super) fn transform_output_gradient(
 }
 
 /// A map of the batch that tiles are read from.
-struct Map<'a> {
-    values: &'a [f32],
+struct Map<'a, T> {
+    values: &'a [T],
     height: usize,
     width: usize,
     channels: usize,
     padding: usize,
 }
 
-impl Map<'_> {
+impl<T> Map<'_, T> {
     /// What the unchecked loads and stores below rely on.
     fn check(&self, batch: usize, tiles: usize, transformed: &[f32]) {
         assert_eq!(
@@ -86,8 +87,8 @@ impl Map<'_> {
         &'p self,
         (image, line): (usize, usize),
         column: usize,
-        zeros: &'p [f32],
-    ) -> [[&'p [f32]; SIDE]; SIDE] {
+        zeros: &'p [T],
+    ) -> [[&'p [T]; SIDE]; SIDE] {
         let mut pixels = [[zeros; SIDE]; SIDE];
         for (dy, row) in pixels.iter_mut().enumerate() {
             let y = (line + dy).wrapping_sub(self.padding);
@@ -108,22 +109,18 @@ impl Map<'_> {
 
 /// The vector of channels from `channel` of every pixel.
 #[inline(always)]
-fn load<S: Simd, const SIDE: usize>(
+fn load<S: Simd, T: Element, const SIDE: usize>(
     simd: S,
-    pixels: &[[&[f32]; SIDE]; SIDE],
+    pixels: &[[&[T]; SIDE]; SIDE],
     channel: usize,
 ) -> [[S::f32s; SIDE]; SIDE] {
     let mut square = [[simd.splat_f32s(0.0); SIDE]; SIDE];
     for (row, pixels) in square.iter_mut().zip(pixels) {
         for (value, pixel) in row.iter_mut().zip(pixels) {
             // SAFETY: every pixel has `channels` elements, a multiple of the vector length, and channel is below it.
-            *value = unsafe {
-                pixel
-                    .as_ptr()
-                    .add(channel)
-                    .cast::<S::f32s>()
-                    .read_unaligned()
-            };
+            *value = T::load_vector(simd, unsafe {
+                std::slice::from_raw_parts(pixel.as_ptr().add(channel), S::F32_LANES)
+            });
         }
     }
     square
@@ -149,20 +146,20 @@ fn store<S: Simd>(
     }
 }
 
-struct InputTiles<'a> {
+struct InputTiles<'a, T> {
     tiling: &'a Tiling,
     rows: Range<usize>,
-    map: Map<'a>,
+    map: Map<'a, T>,
     transformed: &'a mut [f32],
 }
 
-impl WithSimd for InputTiles<'_> {
+impl<T: Element> WithSimd for InputTiles<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let channels = self.map.channels;
-        let zeros = vec![0.0; channels];
+        let zeros = vec![T::ZERO; channels];
         let plane = self.rows.len() * self.tiling.columns * channels;
         let mut tile = 0;
         for row in self.rows {
@@ -185,20 +182,20 @@ impl WithSimd for InputTiles<'_> {
     }
 }
 
-struct OutputGradientTiles<'a> {
+struct OutputGradientTiles<'a, T> {
     tiling: &'a Tiling,
     rows: Range<usize>,
-    map: Map<'a>,
+    map: Map<'a, T>,
     transformed: &'a mut [f32],
 }
 
-impl WithSimd for OutputGradientTiles<'_> {
+impl<T: Element> WithSimd for OutputGradientTiles<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let channels = self.map.channels;
-        let zeros = vec![0.0; channels];
+        let zeros = vec![T::ZERO; channels];
         let plane = self.rows.len() * self.tiling.columns * channels;
         let mut tile = 0;
         for row in self.rows {
@@ -222,18 +219,18 @@ impl WithSimd for OutputGradientTiles<'_> {
 }
 
 /// Products `[36, tiles, width]` of the output channels from `first_channel`.
-pub(super) struct OutputTiles<'a> {
+pub(super) struct OutputTiles<'a, T> {
     pub(super) tiling: &'a Tiling,
     pub(super) rows: Range<usize>,
     pub(super) products: &'a [f32],
     pub(super) first_channel: usize,
     pub(super) width: usize,
     /// The output lines of `rows`, all channels.
-    pub(super) y: &'a mut [f32],
+    pub(super) y: &'a mut [T],
     pub(super) accumulate: bool,
 }
 
-impl OutputTiles<'_> {
+impl<T: Element> OutputTiles<'_, T> {
     /// y (+)= AᵀmA.
     pub(super) fn run(self) {
         let tiles = self.rows.len() * self.tiling.columns;
@@ -243,7 +240,7 @@ impl OutputTiles<'_> {
     }
 }
 
-impl WithSimd for OutputTiles<'_> {
+impl<T: Element> WithSimd for OutputTiles<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -274,7 +271,7 @@ impl WithSimd for OutputTiles<'_> {
     }
 }
 
-impl OutputTiles<'_> {
+impl<T: Element> OutputTiles<'_, T> {
     #[inline(always)]
     fn load<S: Simd>(&self, simd: S, plane: usize, offset: usize) -> [[S::f32s; IN]; IN] {
         let mut points = [[simd.splat_f32s(0.0); IN]; IN];
@@ -313,12 +310,12 @@ impl OutputTiles<'_> {
             for (dx, value) in values.iter().enumerate().take(width - column) {
                 let offset = start + (dy * width + column + dx) * channels + channel;
                 let target = &mut self.y[offset..][..S::F32_LANES];
-                let target = &mut S::as_mut_simd_f32s(target).0[0];
-                *target = if self.accumulate {
-                    simd.add_f32s(*target, *value)
+                let value = if self.accumulate {
+                    simd.add_f32s(T::load_vector(simd, target), *value)
                 } else {
                     *value
                 };
+                T::store_vector(simd, value, target);
             }
         }
     }

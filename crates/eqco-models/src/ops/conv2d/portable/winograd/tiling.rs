@@ -71,11 +71,11 @@ impl Tiling {
     }
 
     /// Cuts an output at block boundaries.
-    pub(super) fn split_output<'a>(
+    pub(super) fn split_output<'a, T>(
         &self,
         blocks: &[Range<usize>],
-        mut output: &'a mut [f32],
-    ) -> Vec<&'a mut [f32]> {
+        mut output: &'a mut [T],
+    ) -> Vec<&'a mut [T]> {
         let mut parts = Vec::with_capacity(blocks.len());
         for block in blocks {
             let length = self.output_start(block.end) - self.output_start(block.start);
