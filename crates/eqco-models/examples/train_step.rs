@@ -7,6 +7,7 @@ use std::time::Instant;
 use candle_core::{DType, Device, Result, Tensor, bail};
 use eqco_models::backend::{Backend, BackendName};
 use eqco_models::optim::{Optimizer, OptimizerConfig};
+use eqco_models::profile::Profiler;
 use eqco_models::tape::{Gradients, Mode};
 use eqco_models::{
     Architecture, Encoder, EncoderConfig, HeadKind, Normalization, Precision, ProjectionHeadConfig,
@@ -22,6 +23,8 @@ struct Arguments {
     threads: usize,
     steps: usize,
     json: bool,
+    /// Prints where the time went, by operation and shape.
+    profile: bool,
 }
 
 fn main() -> Result<()> {
@@ -40,6 +43,13 @@ fn main() -> Result<()> {
     let encoder = Encoder::new(&config, &head, Normalization::IMAGENET, 0, &Device::Cpu)?
         .with_backend(Backend::open(arguments.backend).map_err(candle_core::Error::wrap)?)
         .with_precision(arguments.precision);
+    let profiler = if arguments.profile {
+        Profiler::on()
+    } else {
+        Profiler::off()
+    };
+    let encoder = encoder.with_profiler(&profiler);
+    let started = Instant::now();
     let pixels: Vec<u8> = (0..arguments.batch * side * side * 3)
         .map(|i| (i * 7919 % 251) as u8)
         .collect();
@@ -60,6 +70,9 @@ fn main() -> Result<()> {
         if step >= 2 {
             seconds.push(start.elapsed().as_secs_f64());
         }
+    }
+    if let Some(report) = profiler.report(arguments.steps as u64 + 2, started.elapsed()) {
+        eprintln!("{report}");
     }
     seconds.sort_by(f64::total_cmp);
     let median = seconds[seconds.len() / 2];
@@ -114,11 +127,16 @@ fn parse() -> Result<Arguments> {
         threads: 2,
         steps: 5,
         json: false,
+        profile: false,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(flag) = arguments.next() {
         if flag == "--json" {
             parsed.json = true;
+            continue;
+        }
+        if flag == "--profile" {
+            parsed.profile = true;
             continue;
         }
         let Some(value) = arguments.next() else {
@@ -145,7 +163,7 @@ fn parse() -> Result<Arguments> {
             "--threads" => parsed.threads = number()?,
             "--steps" => parsed.steps = number()?.max(1),
             other => bail!(
-                "unknown flag {other}; known: --work --backend --precision --batch --threads --steps --json"
+                "unknown flag {other}; known: --work --backend --precision --batch --threads --steps --json --profile"
             ),
         }
     }

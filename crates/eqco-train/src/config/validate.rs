@@ -3,8 +3,8 @@
 use std::fmt::Display;
 
 use eqco_data::recipe::{Recipe, RecipeName};
-use eqco_models::backend::Backend;
 use eqco_models::Stem;
+use eqco_models::backend::Backend;
 
 use super::error::ConfigError;
 use super::{DeviceName, TrainConfig};
