@@ -1,5 +1,6 @@
-//! Convolutions one by one: GFLOP/s of forward pass, input gradient and weight gradient, with the rate of a large
-//! matrix product on the same threads beside them as the measured ceiling.
+//! Convolutions one by one: GFLOP/s of forward pass, input gradient and weight gradient, beside the peak of this machine's
+//! multiply-add units, measured on the same threads. Operations are those of the direct sum, so that Winograd's transform
+//! may pass the peak.
 //!
 //! `cargo bench -p eqco-models -- [--threads N]`
 
@@ -7,19 +8,26 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use eqco_models::ops::conv2d::{Geometry, portable};
+use eqco_models::ops::element::Element;
+use eqco_models::profile::Phase;
+use half::bf16;
+use pulp::{Arch, Simd, WithSimd};
 
 /// Name, batch, input channels, output channels, kernel, stride, side.
-const SHAPES: [(&str, usize, usize, usize, usize, usize, usize); 12] = [
+const SHAPES: [(&str, usize, usize, usize, usize, usize, usize); 15] = [
     ("3x3 3->16 at 32", 64, 3, 16, 3, 1, 32),
     ("3x3 16->16 at 32", 64, 16, 16, 3, 1, 32),
     ("3x3 32->32 at 16", 64, 32, 32, 3, 1, 16),
     ("3x3 s2 16->32 at 32", 64, 16, 32, 3, 2, 32),
+    ("1x1 s2 16->32 at 32", 64, 16, 32, 1, 2, 32),
     ("3x3 64->64 at 32", 64, 64, 64, 3, 1, 32),
     ("3x3 128->128 at 16", 64, 128, 128, 3, 1, 16),
     ("3x3 s2 128->128 at 16", 64, 128, 128, 3, 2, 16),
     ("3x3 256->256 at 8", 64, 256, 256, 3, 1, 8),
     ("3x3 512->512 at 4", 64, 512, 512, 3, 1, 4),
+    ("1x1 64->256 at 56", 16, 64, 256, 1, 1, 56),
     ("1x1 256->64 at 56", 16, 256, 64, 1, 1, 56),
+    ("1x1 512->2048 at 7", 16, 512, 2048, 1, 1, 7),
     ("1x1 s2 256->512 at 56", 16, 256, 512, 1, 2, 56),
     ("7x7 s2 3->64 at 224", 16, 3, 64, 7, 2, 224),
 ];
@@ -37,15 +45,14 @@ fn main() {
         .build_global()
         .expect("the pool is built once");
     println!(
-        "threads: {threads}; ceiling (1x1 1024->1024 on 1,024 rows): {:.0} GFLOP/s",
-        ceiling()
+        "threads: {threads}; peak of f32 multiply-adds: {:.0} GFLOP/s",
+        peak()
     );
     println!(
-        "{:24} {:>9} {:>9} {:>9}",
-        "GFLOP/s", "forward", "d input", "d weight"
+        "{:22} {:9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "GFLOP/s", "kernel", "f32 fwd", "d input", "d weight", "bf16 fwd", "d input", "d weight"
     );
     for (name, batch, in_channels, out_channels, kernel, stride, side) in SHAPES {
-        let padding = kernel / 2;
         let geometry = Geometry {
             batch,
             height: side,
@@ -54,56 +61,47 @@ fn main() {
             out_channels,
             kernel,
             stride,
-            padding,
+            padding: kernel / 2,
         };
-        let [forward, data, weight] = rates(&geometry);
-        println!("{name:24} {forward:9.1} {data:9.1} {weight:9.1}");
+        line(name, &geometry, true);
+        if portable::kernel_name(&geometry, true, Phase::Forward) == "winograd" {
+            line(name, &geometry, false);
+        }
     }
 }
 
-fn ceiling() -> f64 {
-    let (batch, channels) = (1, 1024);
-    let geometry = Geometry {
-        batch,
-        height: 32,
-        width: 32,
-        in_channels: channels,
-        out_channels: channels,
-        kernel: 1,
-        stride: 1,
-        padding: 0,
-    };
-    rates(&geometry)[0]
+/// One line of the table, with or without Winograd's transform.
+fn line(name: &str, geometry: &Geometry, winograd: bool) {
+    let kernel = portable::kernel_name(geometry, winograd, Phase::Forward);
+    print!("{name:22} {kernel:9}");
+    for rate in rates::<f32>(geometry, winograd)
+        .into_iter()
+        .chain(rates::<bf16>(geometry, winograd))
+    {
+        print!(" {rate:9.0}");
+    }
+    println!();
 }
 
-fn rates(geometry: &Geometry) -> [f64; 3] {
-    let values = |len: usize| -> Vec<f32> {
-        (0..len)
-            .map(|i| (i * 7919 % 1000) as f32 / 1000.0 - 0.5)
-            .collect()
-    };
-    let (x, dy) = (
-        values(geometry.batch * geometry.in_image()),
-        values(geometry.batch * geometry.out_image()),
-    );
-    let w = values(geometry.out_channels * geometry.patch());
+/// GFLOP/s of the three passes.
+fn rates<T: Element>(geometry: &Geometry, winograd: bool) -> [f64; 3] {
+    let values = |len: usize| (0..len).map(|i| (i * 7919 % 1000) as f32 / 1000.0 - 0.5);
+    let elements = |len: usize| -> Vec<T> { values(len).map(T::store).collect() };
+    let x = elements(geometry.batch * geometry.in_image());
+    let dy = elements(geometry.batch * geometry.out_image());
+    let w: Vec<f32> = values(geometry.out_channels * geometry.patch()).collect();
     let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
     let operations = 2.0 * (geometry.batch * geometry.out_image() * geometry.patch()) as f64;
     [
-        operations
-            / median_seconds(|| portable::forward(geometry, &x, &w, black_box(&mut y)))
-            / 1e9,
-        operations
-            / median_seconds(|| {
-                portable::backward_data(geometry, &dy, &w, black_box(&mut dx), false)
-            })
-            / 1e9,
-        operations
-            / median_seconds(|| {
-                portable::backward_weight(geometry, &x, &dy, black_box(&mut dw), false)
-            })
-            / 1e9,
+        median_seconds(|| portable::forward(geometry, winograd, &x, &w, black_box(&mut y))),
+        median_seconds(|| {
+            portable::backward_data(geometry, winograd, &dy, &w, black_box(&mut dx), false);
+        }),
+        median_seconds(|| {
+            portable::backward_weight(geometry, winograd, &x, &dy, black_box(&mut dw), false);
+        }),
     ]
+    .map(|seconds| operations / seconds / 1e9)
 }
 
 fn median_seconds(mut run: impl FnMut()) -> f64 {
@@ -117,4 +115,37 @@ fn median_seconds(mut run: impl FnMut()) -> f64 {
         .collect();
     seconds.sort_by(f64::total_cmp);
     seconds[4]
+}
+
+/// GFLOP/s of multiply-adds that touch registers alone, all threads together.
+fn peak() -> f64 {
+    const STEPS: usize = 20_000_000;
+    let started = Instant::now();
+    let operations: Vec<usize> =
+        rayon::broadcast(|_| Arch::new().dispatch(MultiplyAdds { steps: STEPS }));
+    operations.into_iter().sum::<usize>() as f64 / started.elapsed().as_secs_f64() / 1e9
+}
+
+struct MultiplyAdds {
+    steps: usize,
+}
+
+impl WithSimd for MultiplyAdds {
+    type Output = usize;
+
+    /// Returns the operations that it did.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> usize {
+        /// Independent sums: more than two units with a latency of four steps each can keep busy.
+        const SUMS: usize = 12;
+        let factor = black_box(simd.splat_f32s(0.999));
+        let mut sums = [simd.splat_f32s(1.0); SUMS];
+        for _ in 0..self.steps {
+            for sum in &mut sums {
+                *sum = simd.mul_add_e_f32s(*sum, factor, factor);
+            }
+        }
+        black_box(sums);
+        2 * self.steps * SUMS * S::F32_LANES
+    }
 }

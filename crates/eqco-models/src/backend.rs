@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::onednn::{Onednn, OnednnError};
+use crate::ops::lanes;
 
 /// Families of training kernels, by the names that they have in configurations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,11 +56,11 @@ impl Backend {
     }
 }
 
-/// The family with its version and instruction set.
+/// The family with its version and the instruction set in use.
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Portable => f.write_str("portable"),
+            Self::Portable => write!(f, "portable, {}", lanes::instruction_set()),
             Self::Onednn(library) => f.write_str(&library.describe()),
         }
     }

@@ -28,6 +28,7 @@ pub struct Encoder {
     head_config: ProjectionHeadConfig,
     normalization: Normalization,
     backend: Backend,
+    winograd: bool,
     precision: Precision,
     parameters: ParameterSet,
     pool: Arc<BufferPool>,
@@ -61,6 +62,7 @@ impl Encoder {
             head_config: *head,
             normalization,
             backend: Backend::Portable,
+            winograd: true,
             precision: Precision::F32,
             parameters,
             pool,
@@ -73,6 +75,14 @@ impl Encoder {
     #[must_use]
     pub fn with_backend(mut self, backend: Backend) -> Self {
         self.backend = backend;
+        self
+    }
+
+    /// The same encoder, with the same parameters, with or without Winograd's transform in its 3x3 convolutions of stride
+    /// 1: faster, with an error of up to 3e-6 of the largest output for 272 channels, where direct sums have 1e-6.
+    #[must_use]
+    pub fn with_winograd(mut self, allowed: bool) -> Self {
+        self.winograd = allowed;
         self
     }
 
@@ -128,6 +138,7 @@ impl Encoder {
         )?;
         copy.parameters.copy_from(&self.parameters)?;
         copy.backend = self.backend.clone();
+        copy.winograd = self.winograd;
         copy.precision = self.precision;
         copy.pool = Arc::clone(&self.pool);
         copy.profiler = self.profiler.clone();
@@ -183,6 +194,7 @@ impl Encoder {
     pub fn tape(&self, mode: Mode) -> Tape {
         Tape::new(mode, &self.pool)
             .with_backend(&self.backend)
+            .with_winograd(self.winograd)
             .with_precision(self.precision)
             .with_profiler(&self.profiler)
     }

@@ -91,6 +91,7 @@ pub struct Tape {
     id: u64,
     mode: Mode,
     backend: Backend,
+    winograd: bool,
     precision: Precision,
     pool: Arc<BufferPool>,
     batch_norm_group: Option<usize>,
@@ -117,6 +118,7 @@ impl Tape {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             mode,
             backend: Backend::Portable,
+            winograd: true,
             precision: Precision::F32,
             pool: Arc::clone(pool),
             batch_norm_group: None,
@@ -138,6 +140,17 @@ impl Tape {
     pub fn with_backend(mut self, backend: &Backend) -> Self {
         self.backend = backend.clone();
         self
+    }
+
+    /// Whether portable 3x3 convolutions of stride 1 may use Winograd's transform: they do unless told otherwise.
+    #[must_use]
+    pub fn with_winograd(mut self, allowed: bool) -> Self {
+        self.winograd = allowed;
+        self
+    }
+
+    pub(crate) fn winograd(&self) -> bool {
+        self.winograd
     }
 
     pub(crate) fn backend(&self) -> &Backend {

@@ -12,7 +12,7 @@ use eqco_data::recipe::Recipe;
 use eqco_data::{Dataset, Split, limited, open};
 use eqco_eval::EvalImages;
 use eqco_models::Precision;
-use eqco_models::backend::{Backend, BackendName};
+use eqco_models::backend::Backend;
 
 use crate::cli::PretrainArgs;
 use crate::config::{Resolved, TrainConfig};
@@ -141,7 +141,7 @@ impl Plan {
                 "kernels",
                 format!(
                     "{} on the {}, {}, {} threads",
-                    kernels(config.backend, config.precision),
+                    kernels(config),
                     named(&config.device),
                     named(&config.precision),
                     self.threads,
@@ -157,10 +157,10 @@ impl Plan {
 }
 
 /// The family with its version and instruction set, and a warning where the precision does not pay.
-fn kernels(name: BackendName, precision: Precision) -> String {
-    match Backend::open(name) {
+fn kernels(config: &TrainConfig) -> String {
+    let family = match Backend::open(config.backend) {
         Ok(Backend::Onednn(library))
-            if precision == Precision::Bf16 && !library.has_fast_bf16() =>
+            if config.precision == Precision::Bf16 && !library.has_fast_bf16() =>
         {
             format!(
                 "{} (the portable kernels are quicker in bf16 on this CPU)",
@@ -169,7 +169,12 @@ fn kernels(name: BackendName, precision: Precision) -> String {
         }
         Ok(backend) => backend.to_string(),
         // Checked with the configuration; should it be gone by now, training will say so.
-        Err(_) => named(&name),
+        Err(_) => named(&config.backend),
+    };
+    if config.winograd {
+        family
+    } else {
+        format!("{family}, without Winograd")
     }
 }
 

@@ -62,6 +62,7 @@ impl Trainer {
     ) -> Result<Self> {
         let encoder = untrained_encoder(config)?
             .with_backend(Backend::open(config.backend)?)
+            .with_winograd(config.winograd)
             .with_precision(config.precision)
             .with_profiler(profiler);
         Ok(Self {

@@ -80,13 +80,13 @@ fn compare_passes<T: super::convolution::Storage>(library: &Onednn, tolerance: f
         let w = rounded(noise(g.out_channels * g.patch(), 3)).1;
         for accumulate in [false, true] {
             let mut expected = noise(wide_dy.len(), 4);
-            portable::forward(&g, &wide_x, &w, &mut expected);
+            portable::forward(&g, false, &wide_x, &w, &mut expected);
             let mut found = vec![T::ZERO; dy.len()];
             library.forward(&g, &x, &w, &mut found).unwrap();
             assert!(distance(&found, &expected) < tolerance, "forward {g:?}");
 
             let (mut found, mut expected) = rounded(noise(x.len(), 5));
-            portable::backward_data(&g, &wide_dy, &w, &mut expected, accumulate);
+            portable::backward_data(&g, false, &wide_dy, &w, &mut expected, accumulate);
             library
                 .backward_data(&g, &dy, &w, &mut found, accumulate)
                 .unwrap();
@@ -95,7 +95,7 @@ fn compare_passes<T: super::convolution::Storage>(library: &Onednn, tolerance: f
 
             let mut expected = noise(w.len(), 6);
             let mut found = expected.clone();
-            portable::backward_weight(&g, &wide_x, &wide_dy, &mut expected, accumulate);
+            portable::backward_weight(&g, false, &wide_x, &wide_dy, &mut expected, accumulate);
             library
                 .backward_weight(&g, &x, &dy, &mut found, accumulate)
                 .unwrap();

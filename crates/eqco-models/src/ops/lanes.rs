@@ -33,6 +33,25 @@ pub(crate) fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
     ARCH.get_or_init(Arch::new).dispatch(op)
 }
 
+/// The vector unit that kernels are compiled for here, for people.
+pub(crate) fn instruction_set() -> &'static str {
+    struct Width;
+    impl WithSimd for Width {
+        type Output = usize;
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(self, _: S) -> usize {
+            S::F32_LANES
+        }
+    }
+    match (dispatch(Width), cfg!(target_arch = "x86_64")) {
+        (16, _) => "AVX-512",
+        (8, _) => "AVX2",
+        (4, true) => "SSE",
+        (4, false) => "NEON",
+        _ => "no vector unit",
+    }
+}
+
 /// Applies `kernel` to equal chunks of two slices of one length, in parallel.
 pub(crate) fn zip_chunks<T: Send, S: Sync>(
     target: &mut [T],

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use eqco_data::{DataError, Split};
+use eqco_models::backend::Backend;
 use eqco_models::onednn::Onednn;
 
 use crate::machine::{Machine, free_disk_bytes, in_gibibytes};
@@ -67,7 +68,7 @@ fn listed(names: &[&str]) -> String {
 }
 
 fn kernels() -> Vec<String> {
-    let portable = "portable: Rust, f32 and bf16".to_owned();
+    let portable = format!("{}, f32 and bf16", Backend::Portable);
     let onednn = match Onednn::open() {
         Ok(library) => {
             let bf16 = if library.has_fast_bf16() {
@@ -76,9 +77,9 @@ fn kernels() -> Vec<String> {
                 "f32 and bf16, in which the portable kernels are quicker on this CPU"
             };
             let (text, path) = (library.describe(), library.path().display());
-            format!("onednn:   {text}, {bf16} ({path})")
+            format!("{text}, {bf16} ({path})")
         }
-        Err(error) => format!("onednn:   {error}"),
+        Err(error) => format!("oneDNN: {error}"),
     };
     vec![portable, onednn]
 }

@@ -61,9 +61,9 @@ impl Geometry {
 
     /// One pass of this convolution for the profile: it reads two of input, weights (f32) and output, or their gradients,
     /// and writes the third. `dtype` is the images'.
-    fn work(&self, phase: Phase, dtype: DType, backend: &Backend) -> Work {
-        let kernel = match backend {
-            Backend::Portable => portable::kernel_name(self, phase),
+    fn work(&self, phase: Phase, dtype: DType, kernels: &Kernels) -> Work {
+        let kernel = match kernels.family {
+            Backend::Portable => portable::kernel_name(self, kernels.winograd, phase),
             Backend::Onednn(_) => "onednn",
         };
         let stride = if self.stride == 1 {
@@ -135,7 +135,7 @@ pub fn conv2d(
         padding,
     };
     geometry.check(weight.name())?;
-    let backend = choose(tape.backend(), &geometry, input.dtype());
+    let kernels = Kernels::choose(tape, &geometry, input.dtype());
     let shape = (
         batch,
         geometry.out_height(),
@@ -146,107 +146,119 @@ pub fn conv2d(
     let dtype = input.dtype();
     let _span = tape
         .profiler()
-        .span(|| geometry.work(Phase::Forward, dtype, &backend));
-    forward(&backend, &geometry, input, weight, &output)?;
+        .span(|| geometry.work(Phase::Forward, dtype, &kernels));
+    kernels.forward(&geometry, input, weight, &output)?;
     let (input, weight) = (input.keep(), weight.clone());
     tape.record(&mut output, move |gradient, pass| {
         let slot = input.slot();
         let kept = input.value(pass)?;
         let span = pass
             .profiler()
-            .span(|| geometry.work(Phase::WeightGradient, dtype, &backend));
+            .span(|| geometry.work(Phase::WeightGradient, dtype, &kernels));
         let target = pass.parameter_target(&weight);
-        backward_weight(&backend, &geometry, &kept, &gradient, target)?;
+        kernels.backward_weight(&geometry, &kept, &gradient, target)?;
         drop((span, kept));
         if let Some(slot) = slot {
             let _span = pass
                 .profiler()
-                .span(|| geometry.work(Phase::InputGradient, dtype, &backend));
+                .span(|| geometry.work(Phase::InputGradient, dtype, &kernels));
             let target = pass.target(&slot)?;
-            backward_data(&backend, &geometry, &gradient, &weight, target)?;
+            kernels.backward_data(&geometry, &gradient, &weight, target)?;
         }
         Ok(())
     });
     Ok(output)
 }
 
-/// The family that computes this convolution, of those that `backend` may use.
-fn choose(backend: &Backend, geometry: &Geometry, dtype: DType) -> Backend {
-    match backend {
-        // Winograd's fewer multiplications beat oneDNN 3, which has direct convolutions alone, but for matrix units.
-        Backend::Onednn(library)
-            if portable::uses_winograd(geometry)
-                && !(dtype == DType::BF16 && library.has_fast_bf16()) =>
-        {
-            Backend::Portable
-        }
-        _ => backend.clone(),
+/// What computes one convolution and its gradients.
+struct Kernels {
+    family: Backend,
+    /// Whether the portable family may use Winograd's transform.
+    winograd: bool,
+}
+
+impl Kernels {
+    fn choose(tape: &Tape, geometry: &Geometry, dtype: DType) -> Self {
+        let winograd = tape.winograd();
+        let family = match tape.backend() {
+            // Winograd's fewer multiplications beat oneDNN 3, which has direct convolutions alone, but for matrix units.
+            Backend::Onednn(library)
+                if portable::uses_winograd(geometry, winograd)
+                    && !(dtype == DType::BF16 && library.has_fast_bf16()) =>
+            {
+                Backend::Portable
+            }
+            backend => backend.clone(),
+        };
+        Self { family, winograd }
     }
-}
 
-fn forward(
-    backend: &Backend,
-    geometry: &Geometry,
-    input: &Activation,
-    weight: &Parameter,
-    output: &Activation,
-) -> Result<()> {
-    for_element!(input.dtype(), T => read(weight.value(), |w: &[f32]| {
-        read(input.tensor(), |x: &[T]| {
-            write(output.tensor(), |y: &mut [T]| match backend {
-                Backend::Portable => {
-                    portable::forward(geometry, x, w, y);
-                    Ok(())
-                }
-                Backend::Onednn(library) => library.forward(geometry, x, w, y),
+    fn forward(
+        &self,
+        geometry: &Geometry,
+        input: &Activation,
+        weight: &Parameter,
+        output: &Activation,
+    ) -> Result<()> {
+        for_element!(input.dtype(), T => read(weight.value(), |w: &[f32]| {
+            read(input.tensor(), |x: &[T]| {
+                write(output.tensor(), |y: &mut [T]| match &self.family {
+                    Backend::Portable => {
+                        portable::forward(geometry, self.winograd, x, w, y);
+                        Ok(())
+                    }
+                    Backend::Onednn(library) => library.forward(geometry, x, w, y),
+                })
             })
-        })
-    })???
-    .map_err(Error::wrap))
-}
+        })???
+        .map_err(Error::wrap))
+    }
 
-/// The target comes with whether to add to it.
-fn backward_weight(
-    backend: &Backend,
-    geometry: &Geometry,
-    input: &Activation,
-    gradient: &Activation,
-    (target, accumulate): (Tensor, bool),
-) -> Result<()> {
-    for_element!(input.dtype(), T => read(input.tensor(), |x: &[T]| {
-        read(gradient.tensor(), |dy: &[T]| {
-            write(&target, |dw: &mut [f32]| match backend {
-                Backend::Portable => {
-                    portable::backward_weight(geometry, x, dy, dw, accumulate);
-                    Ok(())
-                }
-                Backend::Onednn(library) => {
-                    library.backward_weight(geometry, x, dy, dw, accumulate)
-                }
+    /// The target comes with whether to add to it.
+    fn backward_weight(
+        &self,
+        geometry: &Geometry,
+        input: &Activation,
+        gradient: &Activation,
+        (target, accumulate): (Tensor, bool),
+    ) -> Result<()> {
+        for_element!(input.dtype(), T => read(input.tensor(), |x: &[T]| {
+            read(gradient.tensor(), |dy: &[T]| {
+                write(&target, |dw: &mut [f32]| match &self.family {
+                    Backend::Portable => {
+                        portable::backward_weight(geometry, self.winograd, x, dy, dw, accumulate);
+                        Ok(())
+                    }
+                    Backend::Onednn(library) => {
+                        library.backward_weight(geometry, x, dy, dw, accumulate)
+                    }
+                })
             })
-        })
-    })???
-    .map_err(Error::wrap))
-}
+        })???
+        .map_err(Error::wrap))
+    }
 
-/// The target comes with whether to add to it.
-fn backward_data(
-    backend: &Backend,
-    geometry: &Geometry,
-    gradient: &Activation,
-    weight: &Parameter,
-    (target, accumulate): (Tensor, bool),
-) -> Result<()> {
-    for_element!(gradient.dtype(), T => read(weight.value(), |w: &[f32]| {
-        read(gradient.tensor(), |dy: &[T]| {
-            write(&target, |dx: &mut [T]| match backend {
-                Backend::Portable => {
-                    portable::backward_data(geometry, dy, w, dx, accumulate);
-                    Ok(())
-                }
-                Backend::Onednn(library) => library.backward_data(geometry, dy, w, dx, accumulate),
+    /// The target comes with whether to add to it.
+    fn backward_data(
+        &self,
+        geometry: &Geometry,
+        gradient: &Activation,
+        weight: &Parameter,
+        (target, accumulate): (Tensor, bool),
+    ) -> Result<()> {
+        for_element!(gradient.dtype(), T => read(weight.value(), |w: &[f32]| {
+            read(gradient.tensor(), |dy: &[T]| {
+                write(&target, |dx: &mut [T]| match &self.family {
+                    Backend::Portable => {
+                        portable::backward_data(geometry, self.winograd, dy, w, dx, accumulate);
+                        Ok(())
+                    }
+                    Backend::Onednn(library) => {
+                        library.backward_data(geometry, dy, w, dx, accumulate)
+                    }
+                })
             })
-        })
-    })???
-    .map_err(Error::wrap))
+        })???
+        .map_err(Error::wrap))
+    }
 }

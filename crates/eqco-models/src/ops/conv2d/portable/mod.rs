@@ -1,4 +1,4 @@
-//! The portable kernels: which one runs is decided here, by the shape alone.
+//! The portable kernels: which one runs is decided here, by the shape and by whether Winograd's transform is allowed.
 
 mod direct;
 mod patches;
@@ -13,17 +13,17 @@ use crate::ops::element::Element;
 use crate::profile::Phase;
 
 /// `y = conv(x, w)`.
-pub fn forward<T: Element>(geometry: &Geometry, x: &[T], w: &[f32], y: &mut [T]) {
-    if winograd::suits(geometry) {
+pub fn forward<T: Element>(geometry: &Geometry, winograd: bool, x: &[T], w: &[f32], y: &mut [T]) {
+    if uses_winograd(geometry, winograd) {
         winograd::forward(geometry, x, w, y, false);
     } else {
         convolve(geometry, x, w, y, false);
     }
 }
 
-/// Whether a convolution, and its gradients, run through Winograd's transform.
-pub(crate) fn uses_winograd(geometry: &Geometry) -> bool {
-    winograd::suits(geometry)
+/// Whether a convolution, and its gradients, run through Winograd's transform where that is allowed.
+pub(crate) fn uses_winograd(geometry: &Geometry, allowed: bool) -> bool {
+    allowed && winograd::suits(geometry)
 }
 
 /// `dx (+)= ` gradient with respect to the input, from `dy` and the weights.
@@ -32,12 +32,13 @@ pub(crate) fn uses_winograd(geometry: &Geometry) -> bool {
 /// kernels; other strides scatter.
 pub fn backward_data<T: Element>(
     geometry: &Geometry,
+    winograd: bool,
     dy: &[T],
     w: &[f32],
     dx: &mut [T],
     accumulate: bool,
 ) {
-    if winograd::suits(geometry) {
+    if uses_winograd(geometry, winograd) {
         return winograd::backward_data(geometry, dy, w, dx, accumulate);
     }
     match transposed(geometry) {
@@ -63,8 +64,8 @@ fn transposed(geometry: &Geometry) -> Option<Geometry> {
 }
 
 /// The kernel that a pass of this convolution runs through, for the profile.
-pub(crate) fn kernel_name(geometry: &Geometry, phase: Phase) -> &'static str {
-    if winograd::suits(geometry) {
+pub fn kernel_name(geometry: &Geometry, winograd: bool, phase: Phase) -> &'static str {
+    if uses_winograd(geometry, winograd) {
         return "winograd";
     }
     let is_direct = match phase {
@@ -82,12 +83,13 @@ fn uses_direct_weight_gradient(geometry: &Geometry) -> bool {
 /// `dw (+)= ` gradient with respect to the weights.
 pub fn backward_weight<T: Element>(
     geometry: &Geometry,
+    winograd: bool,
     x: &[T],
     dy: &[T],
     dw: &mut [f32],
     accumulate: bool,
 ) {
-    if winograd::suits(geometry) {
+    if uses_winograd(geometry, winograd) {
         winograd::backward_weight(geometry, x, dy, dw, accumulate);
     } else if uses_direct_weight_gradient(geometry) {
         direct::backward_weight(geometry, x, dy, dw, accumulate);

@@ -30,6 +30,7 @@ struct Case {
     channels: [usize; 2],
     kernel: usize,
     stride: usize,
+    winograd: bool,
     names: [&'static str; 3],
 }
 
@@ -47,31 +48,39 @@ impl Case {
             stride: self.stride,
             padding: self.kernel / 2,
         };
-        let names = PHASES.map(|phase| kernel_name(&geometry, phase));
+        let names = PHASES.map(|phase| kernel_name(&geometry, self.winograd, phase));
         assert_eq!(names, self.names, "{geometry:?}");
         let x = narrow(&values(4 * geometry.in_image(), 1));
         let w = values(self.channels[1] * geometry.patch(), 2);
         let dy = narrow(&values(4 * geometry.out_image(), 3));
 
         let (mut y, mut exact) = (vec![bf16::NAN; dy.len()], vec![f32::NAN; dy.len()]);
-        forward(&geometry, &x, &w, &mut y);
-        forward(&geometry, &widen(&x), &w, &mut exact);
+        forward(&geometry, self.winograd, &x, &w, &mut y);
+        forward(&geometry, self.winograd, &widen(&x), &w, &mut exact);
         assert_eq!(y, narrow(&exact), "{geometry:?}");
 
         let mut dx_exact = vec![f32::NAN; x.len()];
-        backward_data(&geometry, &widen(&dy), &w, &mut dx_exact, false);
+        backward_data(
+            &geometry,
+            self.winograd,
+            &widen(&dy),
+            &w,
+            &mut dx_exact,
+            false,
+        );
         for accumulate in [false, true] {
             let start = if accumulate { 0.25 } else { f32::NAN };
             let mut dx = vec![bf16::from_f32(start); x.len()];
-            backward_data(&geometry, &dy, &w, &mut dx, accumulate);
+            backward_data(&geometry, self.winograd, &dy, &w, &mut dx, accumulate);
             let offset = if accumulate { start } else { 0.0 };
             let expected: Vec<f32> = dx_exact.iter().map(|value| value + offset).collect();
             assert_eq!(dx, narrow(&expected), "{geometry:?}");
 
             let (mut dw, mut dw_exact) = (vec![start; w.len()], vec![start; w.len()]);
-            backward_weight(&geometry, &x, &dy, &mut dw, accumulate);
+            backward_weight(&geometry, self.winograd, &x, &dy, &mut dw, accumulate);
             backward_weight(
                 &geometry,
+                self.winograd,
                 &widen(&x),
                 &widen(&dy),
                 &mut dw_exact,
@@ -88,6 +97,7 @@ fn bf16_results_are_those_of_f32_rounded_once() {
         channels,
         kernel,
         stride,
+        winograd: true,
         names,
     };
     for case in [
@@ -102,4 +112,9 @@ fn bf16_results_are_those_of_f32_rounded_once() {
     ] {
         case.check();
     }
+    Case {
+        winograd: false,
+        ..case([64, 48], 3, 1, ["patches"; 3])
+    }
+    .check();
 }
