@@ -4,9 +4,8 @@
 A step is forward, backward and plain SGD of a ResNet with a two-layer head, in training mode. The
 loss is the mean squared error against a fixed random target, so that the network alone is measured.
 
-`--variant` chooses how PyTorch does it. The defaults, channels-last in float32 and autocast over
-channels-last in bfloat16, were its fastest when docs/performance.md was written; the others are
-there so that anybody can check.
+`--variant` chooses how PyTorch does it. `cargo xtask bench train` tries all of a precision and compares
+with the fastest. `whole-model` keeps even the weights in bfloat16.
 
 Prints one line: the median time of a step, the peak memory of the process, and what the process
 held before the network was built (half a gigabyte of libraries).
@@ -100,7 +99,7 @@ WORKS = {
     "resnet50": (lambda: resnet(bottleneck_block, [3, 4, 6, 3], 64, True), 224),
 }
 
-# What each precision can be had as, the fastest first.
+# What each precision can be had as; xtask/src/bench/train/program.rs lists the same.
 VARIANTS = {
     "f32": ["channels-last", "channels-first"],
     "bf16": ["autocast-channels-last", "whole-model-channels-last", "autocast-channels-first"],
@@ -160,7 +159,7 @@ def main():
     parser.add_argument("--work", choices=WORKS, required=True)
     parser.add_argument("--precision", choices=VARIANTS, default="f32")
     every_variant = [variant for variants in VARIANTS.values() for variant in variants]
-    parser.add_argument("--variant", choices=every_variant, help="the precision's fastest")
+    parser.add_argument("--variant", choices=every_variant, help="default: the precision's first")
     parser.add_argument("--batch", type=int, default=64, help="images a step")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=5, help="steps to time")

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::super::pairing::Measurement;
-use super::case::{Case, Work};
+use super::case::{Case, Precision, Work};
 use crate::repository;
 
 /// A program with its arguments.
@@ -79,8 +79,8 @@ impl Programs {
         }
     }
 
-    /// The candidates for the other side, of which the fastest counts: none without PyTorch, one for a
-    /// network, one for each number of loader processes for a whole step.
+    /// The candidates for the other side, of which the fastest counts: none without PyTorch, one for each
+    /// variant of the precision for a network, one for each number of loader processes for a whole step.
     pub fn peers(&self, case: &Case) -> Vec<Program> {
         let torch = |script: &str| {
             let script = repository::root().join("python").join(script);
@@ -89,9 +89,12 @@ impl Programs {
             Some(program.with(shared_arguments(case)))
         };
         match case.work {
-            Work::Resnet18 | Work::Resnet18W16 | Work::Resnet50 => torch("train_step_torch.py")
-                .map(|program| program.with(["--work", case.work.name()]))
-                .into_iter()
+            Work::Resnet18 | Work::Resnet18W16 | Work::Resnet50 => variants(case.precision)
+                .iter()
+                .filter_map(|variant| {
+                    let program = torch("train_step_torch.py")?;
+                    Some(program.with(["--work", case.work.name(), "--variant", variant]))
+                })
                 .collect(),
             Work::Simo => worker_counts(case.threads)
                 .into_iter()
@@ -121,6 +124,18 @@ impl Programs {
         ];
         self.example(case)
             .with(settings.into_iter().flat_map(|setting| ["--set", setting]))
+    }
+}
+
+/// How `train_step_torch.py` can train a network in a precision.
+fn variants(precision: Precision) -> &'static [&'static str] {
+    match precision {
+        Precision::F32 => &["channels-last", "channels-first"],
+        Precision::Bf16 => &[
+            "autocast-channels-last",
+            "whole-model-channels-last",
+            "autocast-channels-first",
+        ],
     }
 }
 
@@ -182,7 +197,7 @@ fn executable(messages: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::case::{Family, Precision};
+    use super::super::case::Family;
     use super::*;
 
     fn programs(torch: Option<&str>) -> Programs {
@@ -209,14 +224,15 @@ mod tests {
         let shared = "--batch 8 --threads 2 --steps 3 --precision bf16 --json";
         let expected = format!("{shared} --backend onednn --work resnet50");
         assert_eq!(ours.arguments.join(" "), expected);
-        let [peer] = &programs.peers(&case(Work::Resnet50))[..] else {
-            panic!("one peer")
-        };
-        assert!(peer.arguments[0].ends_with("train_step_torch.py"));
-        assert_eq!(
-            peer.arguments[1..].join(" "),
-            format!("{shared} --work resnet50")
-        );
+        let peers = programs.peers(&case(Work::Resnet50));
+        assert_eq!(peers.len(), variants(Precision::Bf16).len());
+        for (peer, variant) in peers.iter().zip(variants(Precision::Bf16)) {
+            assert!(peer.arguments[0].ends_with("train_step_torch.py"));
+            assert_eq!(
+                peer.arguments[1..].join(" "),
+                format!("{shared} --work resnet50 --variant {variant}")
+            );
+        }
     }
 
     #[test]

@@ -63,16 +63,16 @@ impl WithSimd for Product<'_> {
     fn with_simd<S: Simd>(mut self, simd: S) {
         // Two vectors of columns, as many rows as 32 or 16 registers hold beside a row of `right` and a value of `left`.
         match S::F32_LANES {
-            16 => self.panels::<S, 12>(simd),
-            8 => self.panels::<S, 6>(simd),
-            _ => self.panels::<S, 4>(simd),
+            16 => self.panels::<S, 12, 16>(simd),
+            8 => self.panels::<S, 6, 8>(simd),
+            _ => self.panels::<S, 4, 8>(simd),
         }
     }
 }
 
 impl Product<'_> {
     #[inline(always)]
-    fn panels<S: Simd, const ROWS: usize>(&mut self, simd: S) {
+    fn panels<S: Simd, const ROWS: usize, const LAST_ROWS: usize>(&mut self, simd: S) {
         let pair = 2 * S::F32_LANES;
         let mut column = 0;
         while column + pair <= self.columns {
@@ -80,7 +80,7 @@ impl Product<'_> {
             column += pair;
         }
         while column < self.columns {
-            self.panel::<S, ROWS, 1>(simd, column);
+            self.panel::<S, LAST_ROWS, 1>(simd, column);
             column += S::F32_LANES;
         }
     }

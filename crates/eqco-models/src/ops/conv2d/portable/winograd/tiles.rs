@@ -29,12 +29,12 @@ pub(super) fn transform_input<T: Element>(
         padding: geometry.padding,
     };
     map.check(geometry.batch, rows.len() * tiling.columns, transformed);
-    dispatch(InputTiles {
+    dispatch(InputTiles(Tiles {
         tiling,
         rows,
         map,
         transformed,
-    });
+    }));
 }
 
 /// A·dy·Aᵀ of every 4x4 tile of the output's gradient; zero outside of the map.
@@ -53,12 +53,12 @@ pub(super) fn transform_output_gradient<T: Element>(
         padding: 0,
     };
     map.check(geometry.batch, rows.len() * tiling.columns, transformed);
-    dispatch(OutputGradientTiles {
+    dispatch(OutputGradientTiles(Tiles {
         tiling,
         rows,
         map,
         transformed,
-    });
+    }));
 }
 
 /// A map of the batch that tiles are read from.
@@ -79,6 +79,45 @@ impl<T> Map<'_, T> {
         );
         assert_eq!(transformed.len(), POINTS * tiles * self.channels);
         assert!(self.channels.is_multiple_of(16));
+    }
+
+    /// The first element of a square that lies inside of the map, given its first output line and column.
+    #[inline(always)]
+    fn inside<const SIDE: usize>(
+        &self,
+        (image, line): (usize, usize),
+        column: usize,
+    ) -> Option<usize> {
+        let y = line.wrapping_sub(self.padding);
+        let x = column.wrapping_sub(self.padding);
+        let fits = |start: usize, side: usize| start <= side && SIDE <= side - start;
+        (fits(y, self.height) && fits(x, self.width))
+            .then(|| ((image * self.height + y) * self.width + x) * self.channels)
+    }
+
+    /// The vectors of channels from `channel` of a square that [`inside`](Self::inside) found.
+    #[inline(always)]
+    fn load_inside<S: Simd, const SIDE: usize>(
+        &self,
+        simd: S,
+        start: usize,
+        channel: usize,
+    ) -> [[S::f32s; SIDE]; SIDE]
+    where
+        T: Element,
+    {
+        let mut square = [[simd.splat_f32s(0.0); SIDE]; SIDE];
+        for (dy, row) in square.iter_mut().enumerate() {
+            for (dx, value) in row.iter_mut().enumerate() {
+                let offset = start + (dy * self.width + dx) * self.channels + channel;
+                // SAFETY: the square lies inside of the map, `check` made sure that the map has as many elements as it
+                // says and whole vectors of channels, and channel is that of a whole vector.
+                *value = T::load_vector(simd, unsafe {
+                    std::slice::from_raw_parts(self.values.as_ptr().add(offset), S::F32_LANES)
+                });
+            }
+        }
+        square
     }
 
     /// The pixels of a square whose first output line and column are given; `zeros` (one pixel) outside of the map.
@@ -146,35 +185,44 @@ fn store<S: Simd>(
     }
 }
 
-struct InputTiles<'a, T> {
+/// Tiles to be transformed from a map.
+struct Tiles<'a, T> {
     tiling: &'a Tiling,
     rows: Range<usize>,
     map: Map<'a, T>,
     transformed: &'a mut [f32],
 }
 
-impl<T: Element> WithSimd for InputTiles<'_, T> {
-    type Output = ();
-
+impl<T: Element> Tiles<'_, T> {
+    /// Transforms squares of `SIDE` pixels.
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn transform<S: Simd, const SIDE: usize>(
+        self,
+        simd: S,
+        line: impl Fn([S::f32s; SIDE]) -> [S::f32s; IN] + Copy,
+    ) {
         let channels = self.map.channels;
         let zeros = vec![T::ZERO; channels];
         let plane = self.rows.len() * self.tiling.columns * channels;
         let mut tile = 0;
         for row in self.rows {
-            for column in 0..self.tiling.columns {
-                let place = self.tiling.place(row);
-                let pixels = self.map.pixels::<IN>(place, column * OUT, &zeros);
-                for channel in (0..channels).step_by(S::F32_LANES) {
-                    let square = load(simd, &pixels, channel);
-                    let points = both_ways::<S, IN, IN>(
-                        simd,
-                        square,
-                        #[inline(always)]
-                        |line| input_line(simd, line),
-                    );
-                    store::<S>(points, self.transformed, plane, tile * channels + channel);
+            let place = self.tiling.place(row);
+            for column in (0..self.tiling.columns).map(|column| column * OUT) {
+                let offset = tile * channels;
+                // Most squares lie inside of the map: one address instead of one a pixel.
+                if let Some(start) = self.map.inside::<SIDE>(place, column) {
+                    for channel in (0..channels).step_by(S::F32_LANES) {
+                        let square = self.map.load_inside(simd, start, channel);
+                        let points = both_ways::<S, SIDE, IN>(simd, square, line);
+                        store::<S>(points, self.transformed, plane, offset + channel);
+                    }
+                } else {
+                    let pixels = self.map.pixels::<SIDE>(place, column, &zeros);
+                    for channel in (0..channels).step_by(S::F32_LANES) {
+                        let square = load(simd, &pixels, channel);
+                        let points = both_ways::<S, SIDE, IN>(simd, square, line);
+                        store::<S>(points, self.transformed, plane, offset + channel);
+                    }
                 }
                 tile += 1;
             }
@@ -182,39 +230,33 @@ impl<T: Element> WithSimd for InputTiles<'_, T> {
     }
 }
 
-struct OutputGradientTiles<'a, T> {
-    tiling: &'a Tiling,
-    rows: Range<usize>,
-    map: Map<'a, T>,
-    transformed: &'a mut [f32],
+struct InputTiles<'a, T>(Tiles<'a, T>);
+
+impl<T: Element> WithSimd for InputTiles<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        self.0.transform::<S, IN>(
+            simd,
+            #[inline(always)]
+            |line| input_line(simd, line),
+        );
+    }
 }
+
+struct OutputGradientTiles<'a, T>(Tiles<'a, T>);
 
 impl<T: Element> WithSimd for OutputGradientTiles<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let channels = self.map.channels;
-        let zeros = vec![T::ZERO; channels];
-        let plane = self.rows.len() * self.tiling.columns * channels;
-        let mut tile = 0;
-        for row in self.rows {
-            for column in 0..self.tiling.columns {
-                let place = self.tiling.place(row);
-                let pixels = self.map.pixels::<OUT>(place, column * OUT, &zeros);
-                for channel in (0..channels).step_by(S::F32_LANES) {
-                    let square = load(simd, &pixels, channel);
-                    let points = both_ways::<S, OUT, IN>(
-                        simd,
-                        square,
-                        #[inline(always)]
-                        |line| output_gradient_line(simd, line),
-                    );
-                    store::<S>(points, self.transformed, plane, tile * channels + channel);
-                }
-                tile += 1;
-            }
-        }
+        self.0.transform::<S, OUT>(
+            simd,
+            #[inline(always)]
+            |line| output_gradient_line(simd, line),
+        );
     }
 }
 
@@ -306,17 +348,31 @@ impl<T: Element> OutputTiles<'_, T> {
         );
         let start = self.tiling.output_start(row) - self.tiling.output_start(self.rows.start);
         let (_, line) = self.tiling.place(row);
+        let start = start + column * channels + channel;
+        if line + OUT <= height && column + OUT <= width {
+            // Bounds that are known keep the square in registers.
+            for (dy, values) in square.into_iter().enumerate() {
+                for (dx, value) in values.into_iter().enumerate() {
+                    self.store_pixel(simd, value, start + (dy * width + dx) * channels);
+                }
+            }
+            return;
+        }
         for (dy, values) in square.iter().enumerate().take(height - line) {
             for (dx, value) in values.iter().enumerate().take(width - column) {
-                let offset = start + (dy * width + column + dx) * channels + channel;
-                let target = &mut self.y[offset..][..S::F32_LANES];
-                let value = if self.accumulate {
-                    simd.add_f32s(T::load_vector(simd, target), *value)
-                } else {
-                    *value
-                };
-                T::store_vector(simd, value, target);
+                self.store_pixel(simd, *value, start + (dy * width + dx) * channels);
             }
         }
+    }
+
+    #[inline(always)]
+    fn store_pixel<S: Simd>(&mut self, simd: S, value: S::f32s, offset: usize) {
+        let target = &mut self.y[offset..][..S::F32_LANES];
+        let value = if self.accumulate {
+            simd.add_f32s(T::load_vector(simd, target), value)
+        } else {
+            value
+        };
+        T::store_vector(simd, value, target);
     }
 }
