@@ -30,7 +30,37 @@ pub(crate) fn vectorized<R>(kernel: impl FnOnce() -> R) -> R {
 #[inline(always)]
 pub(crate) fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
     static ARCH: OnceLock<Arch> = OnceLock::new();
+    #[cfg(test)]
+    if let Some(arch) = FORCED.get() {
+        return arch.dispatch(op);
+    }
     ARCH.get_or_init(Arch::new).dispatch(op)
+}
+
+#[cfg(test)]
+thread_local! {
+    /// What the kernels of this thread run on instead of the widest unit.
+    static FORCED: std::cell::Cell<Option<Arch>> = const { std::cell::Cell::new(None) };
+}
+
+/// Calls `f` on two threads whose kernels run on `arch`.
+#[cfg(test)]
+pub(crate) fn with_arch<R: Send>(arch: Arch, f: impl FnOnce() -> R + Send) -> R {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(2)
+        .start_handler(move |_| FORCED.set(Some(arch)))
+        .build();
+    pool.expect("a pool").install(f)
+}
+
+/// The units of this CPU that are narrower than the widest one.
+#[cfg(test)]
+pub(crate) fn narrower_archs() -> Vec<Arch> {
+    #[cfg(target_arch = "x86_64")]
+    let avx2 = pulp::x86::V3::try_new().map(Arch::V3);
+    #[cfg(not(target_arch = "x86_64"))]
+    let avx2 = None;
+    avx2.into_iter().chain([Arch::Scalar]).collect()
 }
 
 /// The vector unit that kernels are compiled for here, for people.
@@ -43,11 +73,10 @@ pub(crate) fn instruction_set() -> &'static str {
             S::F32_LANES
         }
     }
-    match (dispatch(Width), cfg!(target_arch = "x86_64")) {
-        (16, _) => "AVX-512",
-        (8, _) => "AVX2",
-        (4, true) => "SSE",
-        (4, false) => "NEON",
+    match dispatch(Width) {
+        16 => "AVX-512",
+        8 => "AVX2",
+        4 => "NEON",
         _ => "no vector unit",
     }
 }

@@ -49,29 +49,31 @@ pub fn backward_weight<T: Element>(
 ) {
     let lines = geometry.batch * geometry.out_height();
     let shares = split(lines, rayon::current_num_threads());
-    let mut partials: Vec<Vec<f32>> = shares
-        .into_par_iter()
-        .map(|share| weight_gradient_of(geometry, x, dy, share))
-        .collect();
-    let first = partials.remove(0);
-    dw.par_chunks_mut(CHUNK)
-        .enumerate()
-        .for_each(|(chunk, dw)| {
-            let start = chunk * CHUNK;
-            vectorized(
-                #[inline(always)]
-                || {
-                    if accumulate {
-                        add(dw, &first[start..]);
-                    } else {
-                        dw.copy_from_slice(&first[start..start + dw.len()]);
-                    }
-                    partials
-                        .iter()
-                        .for_each(|partial| add(dw, &partial[start..]));
-                },
-            );
-        });
+    let length = dw.len();
+    with_scratch(length * shares.len(), |partials| {
+        partials
+            .par_chunks_mut(length)
+            .zip(shares)
+            .for_each(|(gradient, share)| weight_gradient_of(geometry, x, dy, share, gradient));
+        let (first, rest) = partials.split_at(length);
+        dw.par_chunks_mut(CHUNK)
+            .enumerate()
+            .for_each(|(chunk, dw)| {
+                let start = chunk * CHUNK;
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        if accumulate {
+                            add(dw, &first[start..]);
+                        } else {
+                            dw.copy_from_slice(&first[start..start + dw.len()]);
+                        }
+                        rest.chunks_exact(length)
+                            .for_each(|partial| add(dw, &partial[start..]));
+                    },
+                );
+            });
+    });
 }
 
 #[inline(always)]
@@ -103,13 +105,16 @@ fn weight_gradient_of<T: Element>(
     x: &[T],
     dy: &[T],
     share: Range<usize>,
-) -> Vec<f32> {
+    gradient: &mut [f32],
+) {
     let (width, channels, patch) = (
         geometry.out_width(),
         geometry.out_channels,
         geometry.patch(),
     );
-    let mut gradient = vec![0.0; channels * patch];
+    if share.is_empty() {
+        gradient.fill(0.0);
+    }
     let lines = band_lines(geometry);
     for first in share.clone().step_by(lines) {
         let band = first..(first + lines).min(share.end);
@@ -118,7 +123,7 @@ fn weight_gradient_of<T: Element>(
         T::with_widened(dy, |dy| {
             with_patches(geometry, x, band, |patches| {
                 matmul(
-                    &mut gradient,
+                    gradient,
                     first != share.start,
                     View::row_major(dy, rows, channels).transposed(),
                     View::row_major(patches, rows, patch),
@@ -126,7 +131,6 @@ fn weight_gradient_of<T: Element>(
             });
         });
     }
-    gradient
 }
 
 /// Output lines (of all images, counted through) of one band.

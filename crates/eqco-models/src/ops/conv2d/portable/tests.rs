@@ -1,8 +1,9 @@
-//! bf16 against f32 on the same values: the arithmetic is the same, so that results are f32's, rounded once, to the bit.
+//! bf16 against f32, and narrow vector units against the widest, on the same values.
 
 use half::bf16;
 
 use super::*;
+use crate::ops::lanes::{narrower_archs, with_arch};
 
 /// Values in [−1, 1) that look random.
 pub(super) fn values(len: usize, salt: u64) -> Vec<f32> {
@@ -37,8 +38,37 @@ struct Case {
 const PHASES: [Phase; 3] = [Phase::Forward, Phase::InputGradient, Phase::WeightGradient];
 
 impl Case {
-    fn check(&self) {
-        let geometry = Geometry {
+    fn new(channels: [usize; 2], kernel: usize, stride: usize, names: [&'static str; 3]) -> Self {
+        Self {
+            channels,
+            kernel,
+            stride,
+            winograd: true,
+            names,
+        }
+    }
+
+    /// One of every kernel, for each pass that it has.
+    fn all() -> [Self; 9] {
+        let direct = Self {
+            winograd: false,
+            ..Self::new([64, 48], 3, 1, ["patches"; 3])
+        };
+        [
+            Self::new([16, 32], 3, 1, ["winograd"; 3]),
+            Self::new([128, 144], 3, 1, ["winograd"; 3]),
+            Self::new([20, 16], 3, 2, ["direct", "patches", "direct"]),
+            Self::new([16, 20], 3, 1, ["patches", "direct", "patches"]),
+            Self::new([3, 16], 7, 2, ["direct", "patches", "direct"]),
+            Self::new([20, 12], 3, 1, ["patches"; 3]),
+            Self::new([20, 48], 1, 1, ["patches"; 3]),
+            Self::new([20, 48], 1, 2, ["patches"; 3]),
+            direct,
+        ]
+    }
+
+    fn geometry(&self) -> Geometry {
+        Geometry {
             batch: 4,
             height: 9,
             width: 7,
@@ -47,7 +77,25 @@ impl Case {
             kernel: self.kernel,
             stride: self.stride,
             padding: self.kernel / 2,
-        };
+        }
+    }
+
+    /// Output, input gradient and weight gradient in f32.
+    fn passes(&self) -> [Vec<f32>; 3] {
+        let geometry = self.geometry();
+        let x = values(4 * geometry.in_image(), 1);
+        let w = values(self.channels[1] * geometry.patch(), 2);
+        let dy = values(4 * geometry.out_image(), 3);
+        let [mut y, mut dx, mut dw] = [&dy, &x, &w].map(|v| vec![f32::NAN; v.len()]);
+        forward(&geometry, self.winograd, &x, &w, &mut y);
+        backward_data(&geometry, self.winograd, &dy, &w, &mut dx, false);
+        backward_weight(&geometry, self.winograd, &x, &dy, &mut dw, false);
+        [y, dx, dw]
+    }
+
+    /// The arithmetic is the same: results are f32's, rounded once, to the bit.
+    fn assert_bf16_is_rounded_f32(&self) {
+        let geometry = self.geometry();
         let names = PHASES.map(|phase| kernel_name(&geometry, self.winograd, phase));
         assert_eq!(names, self.names, "{geometry:?}");
         let x = narrow(&values(4 * geometry.in_image(), 1));
@@ -93,28 +141,29 @@ impl Case {
 
 #[test]
 fn bf16_results_are_those_of_f32_rounded_once() {
-    let case = |channels, kernel, stride, names| Case {
-        channels,
-        kernel,
-        stride,
-        winograd: true,
-        names,
-    };
-    for case in [
-        case([16, 32], 3, 1, ["winograd"; 3]),
-        case([128, 144], 3, 1, ["winograd"; 3]),
-        case([20, 16], 3, 2, ["direct", "patches", "direct"]),
-        case([16, 20], 3, 1, ["patches", "direct", "patches"]),
-        case([3, 16], 7, 2, ["direct", "patches", "direct"]),
-        case([20, 12], 3, 1, ["patches"; 3]),
-        case([20, 48], 1, 1, ["patches"; 3]),
-        case([20, 48], 1, 2, ["patches"; 3]),
-    ] {
-        case.check();
+    for case in Case::all() {
+        case.assert_bf16_is_rounded_f32();
     }
-    Case {
-        winograd: false,
-        ..case([64, 48], 3, 1, ["patches"; 3])
+}
+
+#[test]
+fn every_vector_unit_agrees_with_the_widest() {
+    for case in Case::all() {
+        let expected = case.passes();
+        for arch in narrower_archs() {
+            let found = with_arch(arch, || case.passes());
+            for (found, expected) in found.iter().zip(&expected) {
+                let largest = expected.iter().fold(0.0, |m: f32, e| m.max(e.abs()));
+                let differences = found.iter().zip(expected).map(|(f, e)| (f - e).abs());
+                let error = differences.fold(0.0, f32::max) / largest;
+                assert!(found.iter().all(|value| value.is_finite()), "{arch:?}");
+                // Twice the bound of Winograd's error.
+                assert!(
+                    error < 1.2e-5,
+                    "{arch:?}, {:?}: {error:.1e}",
+                    case.geometry()
+                );
+            }
+        }
     }
-    .check();
 }
