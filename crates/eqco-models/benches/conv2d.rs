@@ -2,7 +2,7 @@
 //! multiply-add units, measured on the same threads. Operations are those of the direct sum, so that Winograd's transform
 //! may pass the peak.
 //!
-//! `cargo bench -p eqco-models -- [--threads N]`
+//! `cargo bench -p eqco-models -- [--threads N] [--only PART_OF_A_NAME]`
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -10,11 +10,10 @@ use std::time::Instant;
 use eqco_models::ops::conv2d::{Geometry, portable};
 use eqco_models::ops::element::Element;
 use eqco_models::profile::Phase;
-use half::bf16;
 use pulp::{Arch, Simd, WithSimd};
 
 /// Name, batch, input channels, output channels, kernel, stride, side.
-const SHAPES: [(&str, usize, usize, usize, usize, usize, usize); 15] = [
+const SHAPES: [(&str, usize, usize, usize, usize, usize, usize); 19] = [
     ("3x3 3->16 at 32", 64, 3, 16, 3, 1, 32),
     ("3x3 16->16 at 32", 64, 16, 16, 3, 1, 32),
     ("3x3 32->32 at 16", 64, 32, 32, 3, 1, 16),
@@ -25,6 +24,10 @@ const SHAPES: [(&str, usize, usize, usize, usize, usize, usize); 15] = [
     ("3x3 s2 128->128 at 16", 64, 128, 128, 3, 2, 16),
     ("3x3 256->256 at 8", 64, 256, 256, 3, 1, 8),
     ("3x3 512->512 at 4", 64, 512, 512, 3, 1, 4),
+    ("3x3 64->64 at 56, 8", 8, 64, 64, 3, 1, 56),
+    ("3x3 128->128 at 28, 8", 8, 128, 128, 3, 1, 28),
+    ("3x3 256->256 at 14, 8", 8, 256, 256, 3, 1, 14),
+    ("3x3 512->512 at 7, 8", 8, 512, 512, 3, 1, 7),
     ("1x1 64->256 at 56", 16, 64, 256, 1, 1, 56),
     ("1x1 256->64 at 56", 16, 256, 64, 1, 1, 56),
     ("1x1 512->2048 at 7", 16, 512, 2048, 1, 1, 7),
@@ -33,13 +36,9 @@ const SHAPES: [(&str, usize, usize, usize, usize, usize, usize); 15] = [
 ];
 
 fn main() {
-    let mut arguments = std::env::args()
-        .skip_while(|argument| argument != "--threads")
-        .skip(1);
-    let threads = arguments
-        .next()
-        .and_then(|count| count.parse().ok())
-        .unwrap_or(1);
+    let threads =
+        argument("--threads").map_or(1, |count| count.parse().expect("--threads takes a number"));
+    let only = argument("--only").unwrap_or_default();
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build_global()
@@ -53,6 +52,9 @@ fn main() {
         "GFLOP/s", "kernel", "f32 fwd", "d input", "d weight", "bf16 fwd", "d input", "d weight"
     );
     for (name, batch, in_channels, out_channels, kernel, stride, side) in SHAPES {
+        if !name.contains(&only) {
+            continue;
+        }
         let geometry = Geometry {
             batch,
             height: side,
@@ -64,21 +66,28 @@ fn main() {
             padding: kernel / 2,
         };
         line(name, &geometry, true);
-        if portable::kernel_name(&geometry, true, Phase::Forward) == "winograd" {
+        if portable::kernel_name::<f32>(&geometry, true, Phase::Forward) == "winograd" {
             line(name, &geometry, false);
         }
     }
 }
 
+/// What follows a flag on the command line.
+fn argument(flag: &str) -> Option<String> {
+    std::env::args().skip_while(|word| word != flag).nth(1)
+}
+
 /// One line of the table, with or without Winograd's transform.
 fn line(name: &str, geometry: &Geometry, winograd: bool) {
-    let kernel = portable::kernel_name(geometry, winograd, Phase::Forward);
+    let kernel = portable::kernel_name::<f32>(geometry, winograd, Phase::Forward);
     print!("{name:22} {kernel:9}");
-    for rate in rates::<f32>(geometry, winograd)
-        .into_iter()
-        .chain(rates::<bf16>(geometry, winograd))
-    {
-        print!(" {rate:9.0}");
+    for rates in [
+        rates::<f32>(geometry, winograd),
+        rates::<eqco_models::ops::native_bf16::NativeBf16>(geometry, winograd),
+    ] {
+        for rate in rates {
+            print!(" {rate:9.0}");
+        }
     }
     println!();
 }

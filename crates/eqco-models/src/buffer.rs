@@ -8,6 +8,13 @@ use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Device, Result, Tensor};
 
+use crate::huge_pages;
+use crate::ops::access::read;
+use crate::ops::element::for_element;
+
+/// In bytes.
+const CACHE_LINE: usize = 64;
+
 /// Free flat tensors, by type and element count.
 #[derive(Debug)]
 pub struct BufferPool {
@@ -32,12 +39,25 @@ impl BufferPool {
         let recycled = self.lock().get_mut(&(dtype, len)).and_then(Vec::pop);
         let flat = match recycled {
             Some(flat) => flat,
-            None => Tensor::zeros(len, dtype, &self.device)?,
+            None => self.aligned(dtype, len)?,
         };
         Ok(Buffer {
             flat,
             pool: Arc::clone(self),
         })
+    }
+
+    /// Fresh memory that starts at a cache line: a vector that straddles two lines costs two loads.
+    fn aligned(&self, dtype: DType, len: usize) -> Result<Tensor> {
+        let padding = CACHE_LINE / dtype.size_in_bytes();
+        let flat = Tensor::zeros(len + padding, dtype, &self.device)?;
+        let start = for_element!(dtype, T => {
+            read(&flat, |values: &[T]| {
+                huge_pages::advise(values.as_ptr().cast_mut().cast(), size_of_val(values));
+                values.as_ptr().align_offset(CACHE_LINE)
+            })?
+        });
+        flat.narrow(0, start.min(padding), len)
     }
 
     /// Frees every buffer that is not in use, for instance before a pass with another batch size.

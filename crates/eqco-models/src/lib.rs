@@ -6,6 +6,7 @@ pub mod candle_bridge;
 pub mod checkpoint;
 pub mod encoder;
 pub mod error;
+mod huge_pages;
 pub mod key_queue;
 pub mod method;
 pub mod momentum_encoder;

@@ -4,6 +4,7 @@
 use std::ffi::{c_int, c_void};
 use std::sync::{Arc, PoisonError};
 
+use candle_core::DType;
 use rayon::prelude::*;
 
 use super::api;
@@ -13,18 +14,12 @@ use crate::ops::conv2d::Geometry;
 use crate::ops::element::Element;
 use crate::ops::scratch::with_scratch;
 
-/// Elements that oneDNN computes with.
-pub(crate) trait Storage: Element {
-    /// `dnnl_data_type_t`.
-    const CODE: c_int;
-}
-
-impl Storage for f32 {
-    const CODE: c_int = api::F32;
-}
-
-impl Storage for half::bf16 {
-    const CODE: c_int = api::BF16;
+/// `dnnl_data_type_t` of elements.
+fn code<T: Element>() -> c_int {
+    match T::DTYPE {
+        DType::BF16 => api::BF16,
+        _ => api::F32,
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -223,8 +218,8 @@ fn decide(
 }
 
 impl Onednn {
-    fn plan<T: Storage>(&self, share: Geometry, pass: Pass) -> Result<Arc<Plan>, OnednnError> {
-        let element = T::CODE;
+    fn plan<T: Element>(&self, share: Geometry, pass: Pass) -> Result<Arc<Plan>, OnednnError> {
+        let element = code::<T>();
         let key = Key {
             share,
             pass,
@@ -241,7 +236,7 @@ impl Onednn {
     }
 
     /// `y = conv(x, w)`.
-    pub(crate) fn forward<T: Storage>(
+    pub(crate) fn forward<T: Element>(
         &self,
         geometry: &Geometry,
         x: &[T],
@@ -272,7 +267,7 @@ impl Onednn {
     }
 
     /// `dx (+)= ` gradient with respect to the input.
-    pub(crate) fn backward_data<T: Storage>(
+    pub(crate) fn backward_data<T: Element>(
         &self,
         geometry: &Geometry,
         dy: &[T],
@@ -296,7 +291,7 @@ impl Onednn {
     }
 
     /// `dw (+)= ` gradient with respect to the weights.
-    pub(crate) fn backward_weight<T: Storage>(
+    pub(crate) fn backward_weight<T: Element>(
         &self,
         geometry: &Geometry,
         x: &[T],
@@ -330,7 +325,7 @@ impl Onednn {
     }
 
     /// The plans of whole shares and of the last one.
-    fn plans<T: Storage>(
+    fn plans<T: Element>(
         &self,
         shares: &Shares,
         pass: Pass,
@@ -341,7 +336,7 @@ impl Onednn {
     }
 
     /// Calls `f` with the weights as the pass's primitives like them.
-    fn with_weights<T: Storage>(
+    fn with_weights<T: Element>(
         &self,
         shares: &Shares,
         pass: Pass,
@@ -421,7 +416,7 @@ impl<'a> Weights<'a> {
     }
 }
 
-fn input_gradient<T: Storage>(
+fn input_gradient<T: Element>(
     plan: &Plan,
     dy: &[T],
     weights: &[f32],
@@ -452,7 +447,7 @@ fn input_gradient<T: Storage>(
     })
 }
 
-fn weight_gradient<T: Storage>(
+fn weight_gradient<T: Element>(
     plan: &Plan,
     x: &[T],
     dy: &[T],

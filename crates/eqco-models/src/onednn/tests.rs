@@ -59,7 +59,7 @@ fn distance<T: Element>(found: &[T], expected: &[f32]) -> f32 {
 }
 
 /// On one thread, and on three, among which most batches do not divide evenly.
-fn compare<T: super::convolution::Storage>(tolerance: f32) {
+fn compare<T: crate::ops::element::Element>(tolerance: f32) {
     let Some(library) = library() else { return };
     for threads in [1, 3] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
@@ -68,7 +68,7 @@ fn compare<T: super::convolution::Storage>(tolerance: f32) {
     }
 }
 
-fn compare_passes<T: super::convolution::Storage>(library: &Onednn, tolerance: f32) {
+fn compare_passes<T: crate::ops::element::Element>(library: &Onednn, tolerance: f32) {
     for g in shapes() {
         let rounded = |values: Vec<f32>| -> (Vec<T>, Vec<f32>) {
             let stored: Vec<T> = values.into_iter().map(T::store).collect();

@@ -5,11 +5,14 @@ use candle_core::{CpuStorage, DType};
 use half::bf16;
 use pulp::Simd;
 
+use super::factor::Factor;
 use super::lanes::vectorized;
 use super::scratch::with_scratch;
 
 /// A stored element. Conversions are branch-free integer arithmetic, so that loops over them vectorise on any CPU.
 pub trait Element: Copy + Send + Sync + 'static {
+    /// What products take of it: itself, or its exact value in f32.
+    type Factor: Factor;
     /// The tensor type that holds such elements.
     const DTYPE: DType;
     /// Positive zero.
@@ -23,6 +26,17 @@ pub trait Element: Copy + Send + Sync + 'static {
     fn load_vector<S: Simd>(simd: S, source: &[Self]) -> S::f32s;
     /// Overwrites the first elements of `target`, a vector of them.
     fn store_vector<S: Simd>(simd: S, value: S::f32s, target: &mut [Self]);
+    /// Overwrites `target` with the values, which are as many.
+    #[inline(always)]
+    fn store_all(values: &[f32], target: &mut [Self]) {
+        for (target, value) in target.iter_mut().zip(values) {
+            *target = Self::store(*value);
+        }
+    }
+    /// The elements as factors, where they are.
+    fn as_factors(source: &[Self]) -> Option<&[Self::Factor]>;
+    /// Overwrites `target` with the factors of `source`.
+    fn copy_factors(source: &[Self], target: &mut [Self::Factor]);
     /// Calls `f` with the values of `source`, widened into scratch memory where they are not f32.
     fn with_widened<R>(source: &[Self], f: impl FnOnce(&[f32]) -> R) -> R;
     /// Lets `f` compute into f32, and stores what it computed with one rounding. Its second argument is whether to add to
@@ -35,6 +49,7 @@ pub trait Element: Copy + Send + Sync + 'static {
 }
 
 impl Element for f32 {
+    type Factor = Self;
     const DTYPE: DType = DType::F32;
     const ZERO: Self = 0.0;
 
@@ -56,6 +71,16 @@ impl Element for f32 {
     #[inline(always)]
     fn store_vector<S: Simd>(_: S, value: S::f32s, target: &mut [Self]) {
         S::as_mut_simd_f32s(&mut target[..S::F32_LANES]).0[0] = value;
+    }
+
+    #[inline(always)]
+    fn as_factors(source: &[Self]) -> Option<&[Self]> {
+        Some(source)
+    }
+
+    #[inline(always)]
+    fn copy_factors(source: &[Self], target: &mut [Self]) {
+        target.copy_from_slice(source);
     }
 
     #[inline(always)]
@@ -84,6 +109,7 @@ impl Element for f32 {
 }
 
 impl Element for bf16 {
+    type Factor = f32;
     const DTYPE: DType = DType::BF16;
     const ZERO: Self = bf16::ZERO;
 
@@ -122,24 +148,22 @@ impl Element for bf16 {
         }
     }
 
+    #[inline(always)]
+    fn as_factors(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+
+    #[inline(always)]
+    fn copy_factors(source: &[Self], target: &mut [f32]) {
+        load_all(source, target);
+    }
+
     fn with_widened<R>(source: &[Self], f: impl FnOnce(&[f32]) -> R) -> R {
-        with_scratch(source.len(), |widened| {
-            vectorized(
-                #[inline(always)]
-                || load_all(source, widened),
-            );
-            f(widened)
-        })
+        widened(source, f)
     }
 
     fn with_target(target: &mut [Self], accumulate: bool, f: impl FnOnce(&mut [f32], bool)) {
-        with_scratch(target.len(), |computed| {
-            f(computed, false);
-            vectorized(
-                #[inline(always)]
-                || store_all(computed, target, accumulate),
-            );
-        });
+        narrowed(target, accumulate, f);
     }
 
     fn slice(storage: &CpuStorage) -> Option<&[Self]> {
@@ -158,7 +182,33 @@ impl Element for bf16 {
 }
 
 /// Elements of the widest vector.
-const MOST_LANES: usize = 16;
+pub(super) const MOST_LANES: usize = 16;
+
+/// [`Element::with_widened`] through scratch memory.
+pub(super) fn widened<T: Element, R>(source: &[T], f: impl FnOnce(&[f32]) -> R) -> R {
+    with_scratch(source.len(), |widened| {
+        vectorized(
+            #[inline(always)]
+            || load_all(source, widened),
+        );
+        f(widened)
+    })
+}
+
+/// [`Element::with_target`] through scratch memory.
+pub(super) fn narrowed<T: Element>(
+    target: &mut [T],
+    accumulate: bool,
+    f: impl FnOnce(&mut [f32], bool),
+) {
+    with_scratch(target.len(), |computed| {
+        f(computed, false);
+        vectorized(
+            #[inline(always)]
+            || store_sums(computed, target, accumulate),
+        );
+    });
+}
 
 /// Widens elements, one by one.
 #[inline(always)]
@@ -170,22 +220,35 @@ pub(crate) fn load_all<T: Element>(source: &[T], target: &mut [f32]) {
 
 /// Stores values, or their sums with what is there.
 #[inline(always)]
-fn store_all<T: Element>(source: &[f32], target: &mut [T], accumulate: bool) {
-    for (target, source) in target.iter_mut().zip(source) {
-        *target = T::store(if accumulate {
-            target.load() + source
-        } else {
-            *source
-        });
+pub(crate) fn store_sums<T: Element>(source: &[f32], target: &mut [T], accumulate: bool) {
+    if !accumulate {
+        return T::store_all(source, target);
+    }
+    let mut sums = [0.0; BLOCK];
+    for (target, source) in target.chunks_mut(BLOCK).zip(source.chunks(BLOCK)) {
+        let sums = &mut sums[..target.len()];
+        for ((sum, target), source) in sums.iter_mut().zip(&*target).zip(source) {
+            *sum = target.load() + source;
+        }
+        T::store_all(sums, target);
     }
 }
 
-/// Evaluates `$body` with the type `$element` set to the [`Element`] of `$dtype`. `$body` is compiled once for each.
+/// Sums that are held in registers at a time.
+const BLOCK: usize = 32;
+
+/// Evaluates `$body` with the type `$element` set to the [`Element`] of `$dtype` on this CPU. `$body` is compiled once for
+/// each.
 macro_rules! for_element {
     ($dtype:expr, $element:ident => $body:expr) => {
         match $dtype {
             candle_core::DType::F32 => {
                 type $element = f32;
+                $body
+            }
+            #[cfg(target_arch = "x86_64")]
+            candle_core::DType::BF16 if $crate::ops::lanes::has_bf16() => {
+                type $element = $crate::ops::native_bf16::NativeBf16;
                 $body
             }
             candle_core::DType::BF16 => {

@@ -29,38 +29,89 @@ pub(crate) fn vectorized<R>(kernel: impl FnOnce() -> R) -> R {
 /// Runs an operation written on `pulp`'s vectors, for the widest vector unit of this CPU.
 #[inline(always)]
 pub(crate) fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
-    static ARCH: OnceLock<Arch> = OnceLock::new();
-    #[cfg(test)]
-    if let Some(arch) = FORCED.get() {
-        return arch.dispatch(op);
+    match units() {
+        #[cfg(target_arch = "x86_64")]
+        Units::Bf16(avx512) => {
+            // SAFETY: `Units::widest` found all of these features.
+            unsafe { with_bf16(avx512, op) }
+        }
+        Units::Plain(arch) => arch.dispatch(op),
     }
-    ARCH.get_or_init(Arch::new).dispatch(op)
+}
+
+/// Whether kernels are compiled with the CPU's own bf16 instructions: conversions, and products of pairs.
+#[inline(always)]
+pub(crate) fn has_bf16() -> bool {
+    !matches!(units(), Units::Plain(_))
+}
+
+/// What kernels are compiled for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Units {
+    /// AVX-512 with AVX512-BF16, which `pulp` does not know.
+    #[cfg(target_arch = "x86_64")]
+    Bf16(pulp::x86::V4),
+    /// One of `pulp`'s.
+    Plain(Arch),
+}
+
+impl Units {
+    fn widest() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(avx512) = pulp::x86::V4::try_new()
+            && std::arch::is_x86_feature_detected!("avx512bf16")
+        {
+            return Self::Bf16(avx512);
+        }
+        Self::Plain(Arch::new())
+    }
+}
+
+#[inline(always)]
+fn units() -> Units {
+    static UNITS: OnceLock<Units> = OnceLock::new();
+    #[cfg(test)]
+    if let Some(units) = FORCED.get() {
+        return units;
+    }
+    *UNITS.get_or_init(Units::widest)
+}
+
+/// The features of `pulp`'s V4 and AVX512-BF16: what is inlined here may use both.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(
+    enable = "sse3,ssse3,sse4.1,sse4.2,popcnt,avx,avx2,bmi1,bmi2,fma,lzcnt,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16"
+)]
+fn with_bf16<Op: WithSimd>(avx512: pulp::x86::V4, op: Op) -> Op::Output {
+    op.with_simd(avx512)
 }
 
 #[cfg(test)]
 thread_local! {
-    /// What the kernels of this thread run on instead of the widest unit.
-    static FORCED: std::cell::Cell<Option<Arch>> = const { std::cell::Cell::new(None) };
+    /// What the kernels of this thread run on instead of the widest units.
+    static FORCED: std::cell::Cell<Option<Units>> = const { std::cell::Cell::new(None) };
 }
 
-/// Calls `f` on two threads whose kernels run on `arch`.
+/// Calls `f` on two threads whose kernels run on `units`.
 #[cfg(test)]
-pub(crate) fn with_arch<R: Send>(arch: Arch, f: impl FnOnce() -> R + Send) -> R {
+pub(crate) fn with_units<R: Send>(units: Units, f: impl FnOnce() -> R + Send) -> R {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(2)
-        .start_handler(move |_| FORCED.set(Some(arch)))
+        .start_handler(move |_| FORCED.set(Some(units)))
         .build();
     pool.expect("a pool").install(f)
 }
 
-/// The units of this CPU that are narrower than the widest one.
+/// The units of this CPU other than the widest ones.
 #[cfg(test)]
-pub(crate) fn narrower_archs() -> Vec<Arch> {
+pub(crate) fn narrower_units() -> Vec<Units> {
+    let mut narrower = vec![Arch::Scalar];
     #[cfg(target_arch = "x86_64")]
-    let avx2 = pulp::x86::V3::try_new().map(Arch::V3);
-    #[cfg(not(target_arch = "x86_64"))]
-    let avx2 = None;
-    avx2.into_iter().chain([Arch::Scalar]).collect()
+    {
+        narrower.extend(pulp::x86::V3::try_new().map(Arch::V3));
+        narrower.extend(has_bf16().then(Arch::new));
+    }
+    narrower.into_iter().map(Units::Plain).collect()
 }
 
 /// The vector unit that kernels are compiled for here, for people.
@@ -74,6 +125,7 @@ pub(crate) fn instruction_set() -> &'static str {
         }
     }
     match dispatch(Width) {
+        _ if has_bf16() => "AVX-512 with bf16",
         16 => "AVX-512",
         8 => "AVX2",
         4 => "NEON",

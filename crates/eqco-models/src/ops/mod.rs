@@ -10,10 +10,14 @@ pub mod average_pool;
 pub mod batch_norm;
 pub mod conv2d;
 pub mod element;
+pub mod factor;
 pub(crate) mod lanes;
 pub mod linear;
 pub(crate) mod matmul;
 pub mod max_pool;
+#[cfg(target_arch = "x86_64")]
+pub mod native_bf16;
 pub mod normalize;
+pub(crate) mod product;
 pub mod relu;
 pub(crate) mod scratch;

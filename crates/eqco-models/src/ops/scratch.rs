@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 
+use crate::huge_pages;
+
 thread_local! {
     /// A stack: a kernel that asks within another's use gets a buffer of its own, the same one every time.
     static SCRATCH: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
@@ -15,6 +17,8 @@ pub(crate) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R 
     let mut scratch = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
     let room = len + ALIGNMENT / size_of::<f32>();
     if scratch.len() < room {
+        scratch = Vec::with_capacity(room);
+        huge_pages::advise(scratch.as_mut_ptr().cast(), 4 * room);
         scratch.resize(room, 0.0);
     }
     let start = scratch.as_ptr().align_offset(ALIGNMENT);

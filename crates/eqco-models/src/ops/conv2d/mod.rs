@@ -63,7 +63,7 @@ impl Geometry {
     /// and writes the third. `dtype` is the images'.
     fn work(&self, phase: Phase, dtype: DType, kernels: &Kernels) -> Work {
         let kernel = match kernels.family {
-            Backend::Portable => portable::kernel_name(self, kernels.winograd, phase),
+            Backend::Portable => self.portable_kernel(phase, dtype, kernels),
             Backend::Onednn(_) => "onednn",
         };
         let stride = if self.stride == 1 {
@@ -79,6 +79,12 @@ impl Geometry {
         )
         .moving(pixels * dtype.size_in_bytes() + weights * size_of::<f32>())
         .computing(2 * self.batch * self.out_image() * self.patch())
+    }
+
+    fn portable_kernel(&self, phase: Phase, dtype: DType, kernels: &Kernels) -> &'static str {
+        let name: Result<_> = (|| for_element!(dtype, T => Ok(portable::kernel_name::<T>(self, kernels.winograd, phase))))(
+        );
+        name.unwrap_or("unknown")
     }
 
     fn check(&self, name: &str) -> Result<()> {

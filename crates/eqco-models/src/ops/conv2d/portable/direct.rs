@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use super::super::Geometry;
 use crate::ops::element::{Element, load_all};
+use crate::ops::factor::Factor;
 use crate::ops::lanes::{dispatch, split, vectorized};
 use crate::ops::scratch::with_scratch;
 
@@ -21,9 +22,13 @@ const TAPS: usize = 12;
 /// More input channels than this are quicker as matrix products (measured).
 const MOST_INPUT_CHANNELS: usize = 32;
 
-/// Whether the direct kernels are meant for this convolution.
-pub fn suits(geometry: &Geometry) -> bool {
+/// Shorter patches than this leave matrix products of pairs no advantage (measured).
+const SHORT_PATCH: usize = 64;
+
+/// Whether the direct kernels are meant for this convolution of `T`: they multiply f32 alone.
+pub fn suits<T: Element>(geometry: &Geometry) -> bool {
     geometry.kernel > 1
+        && (T::Factor::DEPTH == 1 || geometry.patch() < SHORT_PATCH)
         && geometry.in_channels <= MOST_INPUT_CHANNELS
         && geometry.out_channels.is_multiple_of(LANES)
         && geometry.out_width() >= 4

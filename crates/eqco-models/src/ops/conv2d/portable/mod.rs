@@ -4,20 +4,24 @@ mod direct;
 mod patches;
 #[cfg(test)]
 mod tests;
+mod window;
 mod winograd;
 
 use rayon::prelude::*;
 
 use super::Geometry;
 use crate::ops::element::Element;
+use crate::ops::factor::Factor;
 use crate::profile::Phase;
 
 /// `y = conv(x, w)`.
 pub fn forward<T: Element>(geometry: &Geometry, winograd: bool, x: &[T], w: &[f32], y: &mut [T]) {
-    if uses_winograd(geometry, winograd) {
+    if uses_winograd_forward::<T>(geometry, winograd) {
         winograd::forward(geometry, x, w, y, false);
+    } else if direct::suits::<T>(geometry) {
+        direct::forward(geometry, x, w, y, false);
     } else {
-        convolve(geometry, x, w, y, false);
+        patches::forward(geometry, x, w, y, false);
     }
 }
 
@@ -26,10 +30,14 @@ pub(crate) fn uses_winograd(geometry: &Geometry, allowed: bool) -> bool {
     allowed && winograd::suits(geometry)
 }
 
+/// Winograd's forward pass multiplies f32 (see its module), against which direct sums of pairs win on few tiles.
+fn uses_winograd_forward<T: Element>(geometry: &Geometry, allowed: bool) -> bool {
+    uses_winograd(geometry, allowed) && (T::Factor::DEPTH == 1 || winograd::outruns_pairs(geometry))
+}
+
 /// `dx (+)= ` gradient with respect to the input, from `dy` and the weights.
 ///
-/// With stride 1 it is itself a convolution, of `dy` with the weights turned by 180°, and runs through the forward
-/// kernels; other strides scatter.
+/// With stride 1 it is itself a convolution, of `dy` with the weights turned by 180°.
 pub fn backward_data<T: Element>(
     geometry: &Geometry,
     winograd: bool,
@@ -42,8 +50,10 @@ pub fn backward_data<T: Element>(
         return winograd::backward_data(geometry, dy, w, dx, accumulate);
     }
     match transposed(geometry) {
-        Some(turned) => convolve(&turned, dy, &turn_weights(geometry, w), dx, accumulate),
-        None => patches::backward_data(geometry, dy, w, dx, accumulate),
+        Some(turned) if direct::suits::<T>(&turned) => {
+            direct::forward(&turned, dy, &turn_weights(geometry, w), dx, accumulate);
+        }
+        _ => patches::backward_data(geometry, dy, w, dx, accumulate),
     }
 }
 
@@ -64,20 +74,26 @@ fn transposed(geometry: &Geometry) -> Option<Geometry> {
 }
 
 /// The kernel that a pass of this convolution runs through, for the profile.
-pub fn kernel_name(geometry: &Geometry, winograd: bool, phase: Phase) -> &'static str {
-    if uses_winograd(geometry, winograd) {
+pub fn kernel_name<T: Element>(geometry: &Geometry, winograd: bool, phase: Phase) -> &'static str {
+    let is_winograd = match phase {
+        Phase::Forward => uses_winograd_forward::<T>(geometry, winograd),
+        _ => uses_winograd(geometry, winograd),
+    };
+    if is_winograd {
         return "winograd";
     }
     let is_direct = match phase {
-        Phase::WeightGradient => uses_direct_weight_gradient(geometry),
-        Phase::InputGradient => transposed(geometry).is_some_and(|turned| direct::suits(&turned)),
-        _ => direct::suits(geometry),
+        Phase::WeightGradient => uses_direct_weight_gradient::<T>(geometry),
+        Phase::InputGradient => {
+            transposed(geometry).is_some_and(|turned| direct::suits::<T>(&turned))
+        }
+        _ => direct::suits::<T>(geometry),
     };
     if is_direct { "direct" } else { "patches" }
 }
 
-fn uses_direct_weight_gradient(geometry: &Geometry) -> bool {
-    direct::suits(geometry) && direct::suits_weight_gradient(geometry)
+fn uses_direct_weight_gradient<T: Element>(geometry: &Geometry) -> bool {
+    direct::suits::<T>(geometry) && direct::suits_weight_gradient(geometry)
 }
 
 /// `dw (+)= ` gradient with respect to the weights.
@@ -91,18 +107,10 @@ pub fn backward_weight<T: Element>(
 ) {
     if uses_winograd(geometry, winograd) {
         winograd::backward_weight(geometry, x, dy, dw, accumulate);
-    } else if uses_direct_weight_gradient(geometry) {
+    } else if uses_direct_weight_gradient::<T>(geometry) {
         direct::backward_weight(geometry, x, dy, dw, accumulate);
     } else {
         patches::backward_weight(geometry, x, dy, dw, accumulate);
-    }
-}
-
-fn convolve<T: Element>(geometry: &Geometry, x: &[T], w: &[f32], y: &mut [T], accumulate: bool) {
-    if direct::suits(geometry) {
-        direct::forward(geometry, x, w, y, accumulate);
-    } else {
-        patches::forward(geometry, x, w, y, accumulate);
     }
 }
 

@@ -1,25 +1,141 @@
 //! Convolution as matrix products over patches that stay in cache.
 //!
-//! A task gathers the patches of a band of output rows (im2col) into scratch memory of about the size of the L2 cache
-//! and multiplies them with the weights. Small maps put several images into one band. A 1x1 convolution with stride 1
-//! needs no gathering. Input gradients of other strides than 1 scatter patch gradients (col2im).
+//! A task gathers the patches of a band of output lines (im2col) into scratch memory of about the size of the L2 cache and
+//! multiplies them with the packed weights. Small maps put several images into one band. Where a patch is a pixel of the
+//! source itself (1x1, stride 1) nothing is gathered.
+//!
+//! The input gradient with stride s is s² such convolutions of the output's gradient, one for each place that an input pixel
+//! may have within a stride: each uses the taps that reach it, and nothing is scattered.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::super::Geometry;
-use crate::ops::element::{Element, load_all};
+use super::window::{Window, row_len};
+use crate::ops::element::{Element, store_sums};
+use crate::ops::factor::{Factor, words};
 use crate::ops::lanes::{CHUNK, split, vectorized};
-use crate::ops::matmul::{View, matmul};
+use crate::ops::product::panels::{Order, Weights, interleave_rows, pack_rows, panels_len};
+use crate::ops::product::{Left, Product, Right};
 use crate::ops::scratch::with_scratch;
 
 /// Scratch that a band of patches should fill: about half of an L2 cache.
-const BAND_BYTES: usize = 1 << 20;
-/// Bounds of the rows of a band: fewer waste the packing of the weights, more leave the cache for nothing.
+const BAND_BYTES: usize = 1 << 19;
+/// Bounds of the rows of a band: fewer read the weights too often, more leave the cache for nothing.
 const BAND_ROWS: Range<usize> = 384..2048;
 
-/// `dx (+)= ` gradient with respect to the input, by scattering patch gradients (or, for 1x1, one product).
+/// `y (+)= conv(x, w)`.
+pub fn forward<T: Element>(geometry: &Geometry, x: &[T], w: &[f32], y: &mut [T], accumulate: bool) {
+    let window = Window::forward(geometry);
+    let weights = Weights {
+        values: w,
+        columns: geometry.out_channels,
+        order: Order::Columns(window.patch()),
+    };
+    convolve(&window, weights, x, y, accumulate);
+}
+
+/// One output of `weights.columns` channels for every pixel of the window's grid.
+fn convolve<T: Element>(
+    window: &Window,
+    weights: Weights<'_>,
+    source: &[T],
+    target: &mut [T],
+    accumulate: bool,
+) {
+    let channels = weights.columns;
+    let [height, width] = window.grid;
+    let lines = band_lines::<T>(window, source.len() / window.image() * height);
+    with_scratch(
+        panels_len::<T::Factor>(window.patch(), channels),
+        |panels| {
+            weights.pack::<T::Factor>(panels);
+            let panels = &*panels;
+            target
+                .par_chunks_mut(lines * width * channels)
+                .enumerate()
+                .for_each(|(band, target)| {
+                    let first = band * lines;
+                    let lines = first..first + target.len() / channels / width;
+                    with_patches(window, source, lines, |patches| {
+                        multiply::<T::Factor, T>(
+                            window.patch(),
+                            patches,
+                            panels,
+                            target,
+                            channels,
+                            accumulate,
+                        );
+                    });
+                });
+        },
+    );
+}
+
+/// `target[rows, channels] (+)= patches[rows, patch] · panels`.
+fn multiply<F: Factor, T: Element>(
+    patch: usize,
+    patches: &[f32],
+    panels: &[f32],
+    target: &mut [T],
+    channels: usize,
+    accumulate: bool,
+) {
+    let inner = words::<F>(patch);
+    Product {
+        rows: target.len() / channels,
+        inner,
+        columns: channels,
+        left: Left {
+            words: patches,
+            row_stride: inner,
+            column_stride: 1,
+        },
+        right: Right::panels(panels, inner),
+        target,
+        target_stride: channels,
+        accumulate,
+        factor: PhantomData::<F>,
+    }
+    .run();
+}
+
+/// Lines of the grid (of all images, counted through) of one band: equal shares of about the size of [`BAND_BYTES`].
+fn band_lines<T: Element>(window: &Window, lines: usize) -> usize {
+    let bytes = 4 * words::<T::Factor>(window.patch());
+    let rows = (BAND_BYTES / bytes).clamp(BAND_ROWS.start, BAND_ROWS.end);
+    let bands = (lines * window.grid[1] / rows).next_multiple_of(rayon::current_num_threads());
+    lines.div_ceil(bands.max(1)).max(1)
+}
+
+/// Calls `f` with the patches of the given lines, in words, one row a pixel.
+fn with_patches<T: Element>(
+    window: &Window,
+    source: &[T],
+    lines: Range<usize>,
+    f: impl FnOnce(&[f32]),
+) {
+    let count = lines.len() * window.grid[1];
+    let row = row_len::<T::Factor>(window.patch());
+    if window.is_identity() && row == window.patch() {
+        let start = lines.start * window.grid[1] * row;
+        let pixels = T::as_factors(&source[start..][..count * row]);
+        if let Some(patches) = pixels.and_then(T::Factor::as_words) {
+            return f(patches);
+        }
+    }
+    with_scratch(count * row / T::Factor::DEPTH, |patches| {
+        vectorized(
+            #[inline(always)]
+            || window.gather(source, lines, row, T::Factor::of_words(patches)),
+        );
+        f(patches);
+    });
+}
+
+/// `dx (+)= ` gradient with respect to the input.
 pub fn backward_data<T: Element>(
     geometry: &Geometry,
     dy: &[T],
@@ -27,19 +143,150 @@ pub fn backward_data<T: Element>(
     dx: &mut [T],
     accumulate: bool,
 ) {
-    if geometry.is_pointwise() {
-        return pointwise_backward_data(geometry, dy, w, dx, accumulate);
+    let phases: Vec<Phase> = (0..geometry.stride * geometry.stride)
+        .map(|index| Phase::new(geometry, [index / geometry.stride, index % geometry.stride]))
+        .collect();
+    if let [phase] = &phases[..] {
+        return convolve(&phase.window, phase.weights(w), dy, dx, accumulate);
     }
-    dx.par_chunks_mut(geometry.in_image())
-        .zip(dy.par_chunks(geometry.out_image()))
-        .for_each(|(dx, dy)| {
-            T::with_target(dx, accumulate, |dx, accumulate| {
-                scatter_image(geometry, dy, w, dx, accumulate);
+    let lengths = phases.iter().map(Phase::panels_len::<T::Factor>);
+    with_scratch(lengths.clone().sum(), |scratch| {
+        let mut panels = Vec::new();
+        let mut rest = &mut *scratch;
+        for (phase, length) in phases.iter().zip(lengths) {
+            let (own, others) = rest.split_at_mut(length);
+            phase.weights(w).pack::<T::Factor>(own);
+            panels.push(&*own);
+            rest = others;
+        }
+        let images = images_of_a_task(geometry);
+        dx.par_chunks_mut(images * geometry.in_image())
+            .zip(dy.par_chunks(images * geometry.out_image()))
+            .for_each(|(dx, dy)| {
+                for (phase, panels) in phases.iter().zip(&panels) {
+                    phase.run(dy, panels, dx, accumulate);
+                }
             });
-        });
+    });
 }
 
-/// `dw (+)= ` gradient with respect to the weights. Each thread sums over its own share of the images.
+/// Images whose input pixels of one phase fill a band, at most an even share.
+fn images_of_a_task(geometry: &Geometry) -> usize {
+    let pixels = geometry.height * geometry.width / geometry.stride / geometry.stride;
+    let even_share = geometry.batch.div_ceil(rayon::current_num_threads());
+    (BAND_ROWS.start / pixels.max(1)).clamp(1, even_share.max(1))
+}
+
+/// The input pixels (y, x) with (y, x) mod stride = `place`.
+struct Phase<'a> {
+    geometry: &'a Geometry,
+    place: [usize; 2],
+    /// Over the output's gradient.
+    window: Window,
+    /// Where the weights of the window's taps begin, for each channel of the gradient.
+    places: Vec<usize>,
+}
+
+impl<'a> Phase<'a> {
+    fn new(geometry: &'a Geometry, place: [usize; 2]) -> Self {
+        let stride = geometry.stride;
+        // The first tap that reaches these pixels; more follow a stride apart.
+        let first = place.map(|place| (place + geometry.padding) % stride);
+        let taps = first.map(|first| geometry.kernel.saturating_sub(first).div_ceil(stride));
+        // It reads the gradient at (place + padding − first) / stride, each further one a pixel before.
+        let origin = [0, 1].map(|side| {
+            let nearest = (place[side] + geometry.padding - first[side]) / stride;
+            nearest as isize + 1 - taps[side] as isize
+        });
+        let sides = [geometry.height, geometry.width];
+        let window = Window {
+            height: geometry.out_height(),
+            width: geometry.out_width(),
+            channels: geometry.out_channels,
+            taps,
+            step: 1,
+            origin,
+            grid: [0, 1].map(|side| sides[side].saturating_sub(place[side]).div_ceil(stride)),
+        };
+        let kernel = geometry.kernel;
+        let mut places = Vec::with_capacity(window.patch());
+        for y in (0..taps[0]).rev().map(|tap| first[0] + tap * stride) {
+            for x in (0..taps[1]).rev().map(|tap| first[1] + tap * stride) {
+                let outputs = 0..geometry.out_channels;
+                places.extend(
+                    outputs.map(|o| ((o * kernel + y) * kernel + x) * geometry.in_channels),
+                );
+            }
+        }
+        Self {
+            geometry,
+            place,
+            window,
+            places,
+        }
+    }
+
+    fn weights<'b>(&'b self, w: &'b [f32]) -> Weights<'b> {
+        Weights {
+            values: w,
+            columns: self.geometry.in_channels,
+            order: Order::Rows(&self.places),
+        }
+    }
+
+    fn panels_len<F: Factor>(&self) -> usize {
+        panels_len::<F>(self.window.patch(), self.geometry.in_channels)
+    }
+
+    /// `dx (+)= ` the gradient at the pixels of this phase, for some images.
+    fn run<T: Element>(&self, dy: &[T], panels: &[f32], dx: &mut [T], accumulate: bool) {
+        // No tap reaches these pixels.
+        if self.places.is_empty() && accumulate {
+            return;
+        }
+        let channels = self.geometry.in_channels;
+        let lines = dx.len() / self.geometry.in_image() * self.window.grid[0];
+        with_scratch(lines * self.window.grid[1] * channels, |computed| {
+            if self.places.is_empty() {
+                computed.fill(0.0);
+            } else {
+                with_patches(&self.window, dy, 0..lines, |patches| {
+                    let patch = self.window.patch();
+                    multiply::<T::Factor, f32>(patch, patches, panels, computed, channels, false);
+                });
+            }
+            vectorized(
+                #[inline(always)]
+                || self.spread(computed, dx, accumulate),
+            );
+        });
+    }
+
+    /// From `[images, grid, channels]` to every `stride`th pixel.
+    #[inline(always)]
+    fn spread<T: Element>(&self, computed: &[f32], dx: &mut [T], accumulate: bool) {
+        let Geometry {
+            width,
+            in_channels: channels,
+            stride,
+            ..
+        } = *self.geometry;
+        let mut pixels = computed.chunks_exact(channels);
+        for image in dx.chunks_exact_mut(self.geometry.in_image()) {
+            for y in 0..self.window.grid[0] {
+                let line = &mut image[(y * stride + self.place[0]) * width * channels..];
+                for x in 0..self.window.grid[1] {
+                    if let Some(pixel) = pixels.next() {
+                        let start = (x * stride + self.place[1]) * channels;
+                        store_sums(pixel, &mut line[start..][..channels], accumulate);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `dw (+)= ` gradient with respect to the weights. Each thread sums over its own share of the lines.
 pub fn backward_weight<T: Element>(
     geometry: &Geometry,
     x: &[T],
@@ -47,6 +294,7 @@ pub fn backward_weight<T: Element>(
     dw: &mut [f32],
     accumulate: bool,
 ) {
+    let window = Window::forward(geometry);
     let lines = geometry.batch * geometry.out_height();
     let shares = split(lines, rayon::current_num_threads());
     let length = dw.len();
@@ -54,7 +302,7 @@ pub fn backward_weight<T: Element>(
         partials
             .par_chunks_mut(length)
             .zip(shares)
-            .for_each(|(gradient, share)| weight_gradient_of(geometry, x, dy, share, gradient));
+            .for_each(|(gradient, share)| weight_gradient_of(&window, x, dy, share, gradient));
         let (first, rest) = partials.split_at(length);
         dw.par_chunks_mut(CHUNK)
             .enumerate()
@@ -81,213 +329,107 @@ fn add(target: &mut [f32], source: &[f32]) {
     target.iter_mut().zip(source).for_each(|(t, s)| *t += s);
 }
 
-/// `y (+)= conv(x, w)`.
-pub fn forward<T: Element>(geometry: &Geometry, x: &[T], w: &[f32], y: &mut [T], accumulate: bool) {
-    let (width, channels) = (geometry.out_width(), geometry.out_channels);
-    let lines = band_lines(geometry);
-    let weights = View::row_major(w, channels, geometry.patch()).transposed();
-    y.par_chunks_mut(lines * width * channels)
-        .enumerate()
-        .for_each(|(band, y)| {
-            let rows = y.len() / channels;
-            let first = band * lines;
-            with_patches(geometry, x, first..first + rows / width, |patches| {
-                let patches = View::row_major(patches, rows, geometry.patch());
-                T::with_target(y, accumulate, |y, accumulate| {
-                    matmul(y, accumulate, patches, weights);
-                });
-            });
-        });
-}
-
+/// The sum over some lines, into `gradient` `[channels, patch]`.
 fn weight_gradient_of<T: Element>(
-    geometry: &Geometry,
+    window: &Window,
     x: &[T],
     dy: &[T],
     share: Range<usize>,
     gradient: &mut [f32],
 ) {
-    let (width, channels, patch) = (
-        geometry.out_width(),
-        geometry.out_channels,
-        geometry.patch(),
-    );
     if share.is_empty() {
         gradient.fill(0.0);
     }
-    let lines = band_lines(geometry);
+    let patch = window.patch();
+    let channels = gradient.len() / patch;
+    let width = window.grid[1];
+    let lines = band_lines::<T>(window, share.len());
     for first in share.clone().step_by(lines) {
         let band = first..(first + lines).min(share.end);
         let rows = band.len() * width;
         let dy = &dy[first * width * channels..][..rows * channels];
-        T::with_widened(dy, |dy| {
-            with_patches(geometry, x, band, |patches| {
-                matmul(
-                    gradient,
-                    first != share.start,
-                    View::row_major(dy, rows, channels).transposed(),
-                    View::row_major(patches, rows, patch),
-                );
+        let inner = words::<T::Factor>(rows);
+        with_left(dy, channels, |left| {
+            with_right(window, x, band, |right| {
+                Product {
+                    rows: channels,
+                    inner,
+                    columns: patch,
+                    left: Left {
+                        words: left,
+                        row_stride: 1,
+                        column_stride: channels,
+                    },
+                    right: Right::panels(right, inner),
+                    target: &mut *gradient,
+                    target_stride: patch,
+                    accumulate: first != share.start,
+                    factor: PhantomData::<T::Factor>,
+                }
+                .run();
             });
         });
     }
 }
 
-/// Output lines (of all images, counted through) of one band.
-fn band_lines(geometry: &Geometry) -> usize {
-    let lines = geometry.batch * geometry.out_height();
-    let rows = (BAND_BYTES / 4 / geometry.patch()).clamp(BAND_ROWS.start, BAND_ROWS.end);
-    let even_share = lines.div_ceil(rayon::current_num_threads());
-    (rows / geometry.out_width()).clamp(1, even_share.max(1))
-}
-
-/// Calls `f` with the patches of the given output lines, `[rows, patch]`.
-fn with_patches<T: Element>(
-    geometry: &Geometry,
-    x: &[T],
-    lines: Range<usize>,
-    f: impl FnOnce(&[f32]),
-) {
-    let rows = lines.len() * geometry.out_width();
-    if geometry.is_pointwise() {
-        let start = lines.start * geometry.width * geometry.in_channels;
-        return T::with_widened(&x[start..][..rows * geometry.in_channels], f);
+/// Calls `f` with the words of pairs of rows of `dy` `[rows, channels]`, or of its rows where a word holds one factor.
+fn with_left<T: Element>(dy: &[T], channels: usize, f: impl FnOnce(&[f32])) {
+    if let Some(factors) = T::as_factors(dy)
+        && T::Factor::DEPTH == 1
+        && let Some(words) = T::Factor::as_words(factors)
+    {
+        return f(words);
     }
-    with_scratch(rows * geometry.patch(), |patches| {
-        vectorized(
-            #[inline(always)]
-            || gather(geometry, x, lines, patches),
-        );
-        f(patches);
+    with_factors(dy, |factors| {
+        let rows = factors.len() / channels;
+        with_scratch(words::<T::Factor>(rows) * channels, |left| {
+            vectorized(
+                #[inline(always)]
+                || interleave_rows(factors, channels, left),
+            );
+            f(left);
+        });
     });
 }
 
-#[inline(always)]
-fn gather<T: Element>(geometry: &Geometry, x: &[T], lines: Range<usize>, patches: &mut [f32]) {
-    let (height, patch) = (geometry.out_height(), geometry.patch());
-    let mut rows = patches.chunks_exact_mut(patch);
-    for line in lines {
-        let image = &x[line / height * geometry.in_image()..][..geometry.in_image()];
-        for column in 0..geometry.out_width() {
-            if let Some(row) = rows.next() {
-                gather_patch(geometry, image, line % height, column, row);
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn gather_patch<T: Element>(
-    geometry: &Geometry,
-    image: &[T],
-    out_y: usize,
-    out_x: usize,
-    row: &mut [f32],
-) {
-    let channels = geometry.in_channels;
-    let inside_x = kernel_range(out_x, geometry.width, geometry);
-    let inside_y = kernel_range(out_y, geometry.height, geometry);
-    for (ky, segment) in row.chunks_exact_mut(geometry.kernel * channels).enumerate() {
-        if !inside_y.contains(&ky) || inside_x.is_empty() {
-            segment.fill(0.0);
-            continue;
-        }
-        let y = out_y * geometry.stride + ky - geometry.padding;
-        let x = out_x * geometry.stride + inside_x.start - geometry.padding;
-        let source = &image[(y * geometry.width + x) * channels..][..inside_x.len() * channels];
-        segment[..inside_x.start * channels].fill(0.0);
-        load_all(
-            source,
-            &mut segment[inside_x.start * channels..inside_x.end * channels],
-        );
-        segment[inside_x.end * channels..].fill(0.0);
-    }
-}
-
-/// Kernel positions that lie inside the image for output position `out` along a side of `len` pixels.
-#[inline(always)]
-fn kernel_range(out: usize, len: usize, geometry: &Geometry) -> Range<usize> {
-    let origin = out * geometry.stride;
-    let start = geometry.padding.saturating_sub(origin).min(geometry.kernel);
-    let end = (len + geometry.padding)
-        .saturating_sub(origin)
-        .min(geometry.kernel);
-    start..end.max(start)
-}
-
-fn scatter_image<T: Element>(
-    geometry: &Geometry,
-    dy: &[T],
-    w: &[f32],
-    dx: &mut [f32],
-    accumulate: bool,
-) {
-    let (width, channels, patch) = (
-        geometry.out_width(),
-        geometry.out_channels,
-        geometry.patch(),
-    );
-    if !accumulate {
-        dx.fill(0.0);
-    }
-    let weights = View::row_major(w, channels, patch);
-    let lines = (BAND_BYTES / 4 / patch / width).clamp(1, geometry.out_height());
-    for first in (0..geometry.out_height()).step_by(lines) {
-        let band = first..(first + lines).min(geometry.out_height());
-        let rows = band.len() * width;
-        with_scratch(rows * patch, |patches| {
-            let dy = &dy[first * width * channels..][..rows * channels];
-            T::with_widened(dy, |dy| {
-                matmul(patches, false, View::row_major(dy, rows, channels), weights);
-            });
+/// Calls `f` with the patches of the given lines as the right side of a product over them.
+fn with_right<T: Element>(window: &Window, x: &[T], lines: Range<usize>, f: impl FnOnce(&[f32])) {
+    let count = lines.len() * window.grid[1];
+    let patch = window.patch();
+    let pack = |patches: &[T::Factor]| {
+        with_scratch(panels_len::<T::Factor>(count, patch), |panels| {
             vectorized(
                 #[inline(always)]
-                || scatter(geometry, patches, band, dx),
+                || pack_rows(patches, patch, panels),
             );
+            f(panels);
         });
+    };
+    if window.is_identity() {
+        let start = lines.start * window.grid[1] * patch;
+        return with_factors(&x[start..][..count * patch], pack);
     }
+    with_scratch(words::<T::Factor>(count * patch), |patches| {
+        let patches = &mut T::Factor::of_words(patches)[..count * patch];
+        vectorized(
+            #[inline(always)]
+            || window.gather(x, lines, patch, patches),
+        );
+        pack(patches);
+    });
 }
 
-#[inline(always)]
-fn scatter(geometry: &Geometry, patches: &[f32], lines: Range<usize>, dx: &mut [f32]) {
-    let (channels, width) = (geometry.in_channels, geometry.out_width());
-    for (row, patch) in patches.chunks_exact(geometry.patch()).enumerate() {
-        let (out_y, out_x) = (lines.start + row / width, row % width);
-        let inside_x = kernel_range(out_x, geometry.width, geometry);
-        if inside_x.is_empty() {
-            continue;
-        }
-        for ky in kernel_range(out_y, geometry.height, geometry) {
-            let y = out_y * geometry.stride + ky - geometry.padding;
-            let x = out_x * geometry.stride + inside_x.start - geometry.padding;
-            let target =
-                &mut dx[(y * geometry.width + x) * channels..][..inside_x.len() * channels];
-            add(
-                target,
-                &patch[(ky * geometry.kernel + inside_x.start) * channels..],
+/// Calls `f` with the factors of elements, copied where they are none.
+fn with_factors<T: Element>(elements: &[T], f: impl FnOnce(&[T::Factor])) {
+    match T::as_factors(elements) {
+        Some(factors) => f(factors),
+        None => with_scratch(words::<T::Factor>(elements.len()), |copied| {
+            let copied = &mut T::Factor::of_words(copied)[..elements.len()];
+            vectorized(
+                #[inline(always)]
+                || T::copy_factors(elements, copied),
             );
-        }
+            f(copied);
+        }),
     }
-}
-
-fn pointwise_backward_data<T: Element>(
-    geometry: &Geometry,
-    dy: &[T],
-    w: &[f32],
-    dx: &mut [T],
-    accumulate: bool,
-) {
-    let (inputs, outputs) = (geometry.in_channels, geometry.out_channels);
-    let rows = band_lines(geometry) * geometry.out_width();
-    let weights = View::row_major(w, outputs, inputs);
-    dx.par_chunks_mut(rows * inputs)
-        .zip(dy.par_chunks(rows * outputs))
-        .for_each(|(dx, dy)| {
-            T::with_widened(dy, |dy| {
-                let dy = View::row_major(dy, dy.len() / outputs, outputs);
-                T::with_target(dx, accumulate, |dx, accumulate| {
-                    matmul(dx, accumulate, dy, weights);
-                });
-            });
-        });
 }

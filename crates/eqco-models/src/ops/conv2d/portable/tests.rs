@@ -3,7 +3,7 @@
 use half::bf16;
 
 use super::*;
-use crate::ops::lanes::{narrower_archs, with_arch};
+use crate::ops::lanes::{narrower_units, with_units};
 
 /// Values in [−1, 1) that look random.
 pub(super) fn values(len: usize, salt: u64) -> Vec<f32> {
@@ -96,7 +96,7 @@ impl Case {
     /// The arithmetic is the same: results are f32's, rounded once, to the bit.
     fn assert_bf16_is_rounded_f32(&self) {
         let geometry = self.geometry();
-        let names = PHASES.map(|phase| kernel_name(&geometry, self.winograd, phase));
+        let names = PHASES.map(|phase| kernel_name::<f32>(&geometry, self.winograd, phase));
         assert_eq!(names, self.names, "{geometry:?}");
         let x = narrow(&values(4 * geometry.in_image(), 1));
         let w = values(self.channels[1] * geometry.patch(), 2);
@@ -150,20 +150,97 @@ fn bf16_results_are_those_of_f32_rounded_once() {
 fn every_vector_unit_agrees_with_the_widest() {
     for case in Case::all() {
         let expected = case.passes();
-        for arch in narrower_archs() {
-            let found = with_arch(arch, || case.passes());
+        for units in narrower_units() {
+            let found = with_units(units, || case.passes());
             for (found, expected) in found.iter().zip(&expected) {
                 let largest = expected.iter().fold(0.0, |m: f32, e| m.max(e.abs()));
                 let differences = found.iter().zip(expected).map(|(f, e)| (f - e).abs());
                 let error = differences.fold(0.0, f32::max) / largest;
-                assert!(found.iter().all(|value| value.is_finite()), "{arch:?}");
+                assert!(found.iter().all(|value| value.is_finite()), "{units:?}");
                 // Twice the bound of Winograd's error.
                 assert!(
                     error < 1.2e-5,
-                    "{arch:?}, {:?}: {error:.1e}",
+                    "{units:?}, {:?}: {error:.1e}",
                     case.geometry()
                 );
             }
+        }
+    }
+}
+
+/// Root of the mean square of differences over that of the expected values.
+#[cfg(target_arch = "x86_64")]
+fn relative_deviation(found: &[f32], expected: &[f32]) -> f64 {
+    let squares = |values: &mut dyn Iterator<Item = f32>| -> f64 {
+        values.map(|value| f64::from(value).powi(2)).sum()
+    };
+    let differences = squares(&mut found.iter().zip(expected).map(|(f, e)| f - e));
+    (differences / squares(&mut expected.iter().copied())).sqrt()
+}
+
+/// Products of pairs take weights that are rounded to bf16, and Winograd's gradients take transformed tiles that are.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn native_bf16_stays_within_its_bounds_of_f32() {
+    use crate::ops::native_bf16::NativeBf16;
+
+    if !crate::ops::lanes::has_bf16() {
+        return println!("this CPU has no AVX512-BF16: nothing was tested");
+    }
+    let native = |values: &[f32]| values.iter().map(|v| NativeBf16::store(*v)).collect();
+    let load = |values: &[NativeBf16]| values.iter().map(|v| v.load()).collect::<Vec<f32>>();
+    for case in Case::all() {
+        let geometry = case.geometry();
+        let x: Vec<NativeBf16> = native(&values(4 * geometry.in_image(), 1));
+        let w = values(case.channels[1] * geometry.patch(), 2);
+        let dy: Vec<NativeBf16> = native(&values(4 * geometry.out_image(), 3));
+        let winograd = uses_winograd(&geometry, case.winograd);
+        for accumulate in [false, true] {
+            let start = if accumulate { 0.25 } else { f32::NAN };
+            let (mut y, mut y_exact) = (dy.clone(), load(&dy));
+            forward(&geometry, case.winograd, &x, &w, &mut y);
+            forward(&geometry, case.winograd, &load(&x), &w, &mut y_exact);
+
+            let (mut dx, mut dx_exact) = (x.clone(), vec![start; x.len()]);
+            dx.fill(NativeBf16::store(start));
+            backward_data(&geometry, case.winograd, &dy, &w, &mut dx, accumulate);
+            let wide = load(&dy);
+            backward_data(
+                &geometry,
+                case.winograd,
+                &wide,
+                &w,
+                &mut dx_exact,
+                accumulate,
+            );
+
+            let (mut dw, mut dw_exact) = (vec![start; w.len()], vec![start; w.len()]);
+            backward_weight(&geometry, case.winograd, &x, &dy, &mut dw, accumulate);
+            let (wide_x, wide_dy) = (load(&x), load(&dy));
+            backward_weight(
+                &geometry,
+                case.winograd,
+                &wide_x,
+                &wide_dy,
+                &mut dw_exact,
+                accumulate,
+            );
+
+            let errors = [
+                relative_deviation(&load(&y), &y_exact),
+                relative_deviation(&load(&dx), &dx_exact),
+                relative_deviation(&dw, &dw_exact),
+            ];
+            // Two roundings, of weights and of the result; Winograd's gradients round transformed tiles and weights.
+            let gradient = if winograd { 0.013 } else { 0.0025 };
+            let bounds = [0.0025, gradient, gradient];
+            for (error, bound) in errors.into_iter().zip(bounds) {
+                assert!(
+                    error < bound,
+                    "{geometry:?}: {errors:.5?} beyond {bounds:?}"
+                );
+            }
+            assert!(errors[0] > 1e-4, "bf16 was not exercised");
         }
     }
 }

@@ -1,7 +1,9 @@
 //! From maps to transformed tiles and back, for one block of tile rows.
 //!
-//! Transformed arrays are `[36, tiles, channels]`: the products of one point of all tiles are one matrix product.
+//! Transformed arrays are `[36, tiles, channels]`: the products of one point of all tiles are one matrix product. Where that
+//! product sums over tiles, the factors of a word are of neighbouring tiles: `[36, tiles / depth, channels]` words.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
@@ -11,13 +13,31 @@ use super::transforms::{
     IN, OUT, POINTS, both_ways, input_line, output_gradient_line, output_line,
 };
 use crate::ops::element::Element;
+use crate::ops::factor::{Factor, words};
 use crate::ops::lanes::dispatch;
 
+/// What the factors of a word are neighbours in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Words {
+    OfChannels,
+    OfTiles,
+}
+
+/// Words that the points of `tiles` tiles take.
+pub(super) fn points_len<F: Factor>(tiles: usize, channels: usize, kind: Words) -> usize {
+    POINTS
+        * match kind {
+            Words::OfChannels => tiles * words::<F>(channels),
+            Words::OfTiles => words::<F>(tiles) * channels,
+        }
+}
+
 /// BᵀdB of every 6x6 patch of the input; zero outside of the map.
-pub(super) fn transform_input<T: Element>(
+pub(super) fn transform_input<T: Element, F: Factor>(
     tiling: &Tiling,
     rows: Range<usize>,
     x: &[T],
+    kind: Words,
     transformed: &mut [f32],
 ) {
     let geometry = tiling.geometry();
@@ -28,17 +48,13 @@ pub(super) fn transform_input<T: Element>(
         channels: geometry.in_channels,
         padding: geometry.padding,
     };
-    map.check(geometry.batch, rows.len() * tiling.columns, transformed);
-    dispatch(InputTiles(Tiles {
-        tiling,
-        rows,
-        map,
-        transformed,
-    }));
+    map.check(geometry.batch);
+    let points = Points::<F>::new(transformed, kind, rows.len() * tiling.columns, map.channels);
+    dispatch(InputTiles(Tiles { tiling, rows, map }, points));
 }
 
-/// A·dy·Aᵀ of every 4x4 tile of the output's gradient; zero outside of the map.
-pub(super) fn transform_output_gradient<T: Element>(
+/// A·dy·Aᵀ of every 4x4 tile of the output's gradient, in words of tiles; zero outside of the map.
+pub(super) fn transform_output_gradient<T: Element, F: Factor>(
     tiling: &Tiling,
     rows: Range<usize>,
     dy: &[T],
@@ -52,13 +68,14 @@ pub(super) fn transform_output_gradient<T: Element>(
         channels: geometry.out_channels,
         padding: 0,
     };
-    map.check(geometry.batch, rows.len() * tiling.columns, transformed);
-    dispatch(OutputGradientTiles(Tiles {
-        tiling,
-        rows,
-        map,
+    map.check(geometry.batch);
+    let points = Points::<F>::new(
         transformed,
-    }));
+        Words::OfTiles,
+        rows.len() * tiling.columns,
+        map.channels,
+    );
+    dispatch(OutputGradientTiles(Tiles { tiling, rows, map }, points));
 }
 
 /// A map of the batch that tiles are read from.
@@ -71,13 +88,12 @@ struct Map<'a, T> {
 }
 
 impl<T> Map<'_, T> {
-    /// What the unchecked loads and stores below rely on.
-    fn check(&self, batch: usize, tiles: usize, transformed: &[f32]) {
+    /// What the unchecked loads below rely on.
+    fn check(&self, batch: usize) {
         assert_eq!(
             self.values.len(),
             batch * self.height * self.width * self.channels
         );
-        assert_eq!(transformed.len(), POINTS * tiles * self.channels);
         assert!(self.channels.is_multiple_of(16));
     }
 
@@ -165,63 +181,41 @@ fn load<S: Simd, T: Element, const SIDE: usize>(
     square
 }
 
-/// Writes the 36 points of one tile, from `channel`.
-#[inline(always)]
-fn store<S: Simd>(
-    points: [[S::f32s; IN]; IN],
-    transformed: &mut [f32],
-    plane: usize,
-    offset: usize,
-) {
-    for (index, value) in points.as_flattened().iter().enumerate() {
-        // SAFETY: `Map::check` made sure of 36 planes; the offset is that of a whole vector within a plane.
-        unsafe {
-            transformed
-                .as_mut_ptr()
-                .add(index * plane + offset)
-                .cast::<S::f32s>()
-                .write_unaligned(*value);
-        }
-    }
-}
-
 /// Tiles to be transformed from a map.
 struct Tiles<'a, T> {
     tiling: &'a Tiling,
     rows: Range<usize>,
     map: Map<'a, T>,
-    transformed: &'a mut [f32],
 }
 
 impl<T: Element> Tiles<'_, T> {
-    /// Transforms squares of `SIDE` pixels.
+    /// Transforms squares of `SIDE` pixels into `target`.
     #[inline(always)]
-    fn transform<S: Simd, const SIDE: usize>(
+    fn transform<S: Simd, F: Factor, const SIDE: usize>(
         self,
         simd: S,
         line: impl Fn([S::f32s; SIDE]) -> [S::f32s; IN] + Copy,
+        mut target: Points<'_, F>,
     ) {
         let channels = self.map.channels;
         let zeros = vec![T::ZERO; channels];
-        let plane = self.rows.len() * self.tiling.columns * channels;
         let mut tile = 0;
         for row in self.rows {
             let place = self.tiling.place(row);
             for column in (0..self.tiling.columns).map(|column| column * OUT) {
-                let offset = tile * channels;
                 // Most squares lie inside of the map: one address instead of one a pixel.
                 if let Some(start) = self.map.inside::<SIDE>(place, column) {
                     for channel in (0..channels).step_by(S::F32_LANES) {
                         let square = self.map.load_inside(simd, start, channel);
                         let points = both_ways::<S, SIDE, IN>(simd, square, line);
-                        store::<S>(points, self.transformed, plane, offset + channel);
+                        target.store(simd, points, tile, channel);
                     }
                 } else {
                     let pixels = self.map.pixels::<SIDE>(place, column, &zeros);
                     for channel in (0..channels).step_by(S::F32_LANES) {
                         let square = load(simd, &pixels, channel);
                         let points = both_ways::<S, SIDE, IN>(simd, square, line);
-                        store::<S>(points, self.transformed, plane, offset + channel);
+                        target.store(simd, points, tile, channel);
                     }
                 }
                 tile += 1;
@@ -230,32 +224,92 @@ impl<T: Element> Tiles<'_, T> {
     }
 }
 
-struct InputTiles<'a, T>(Tiles<'a, T>);
+/// Where transformed tiles are written.
+struct Points<'a, F> {
+    words: &'a mut [f32],
+    kind: Words,
+    channels: usize,
+    factor: PhantomData<F>,
+}
 
-impl<T: Element> WithSimd for InputTiles<'_, T> {
+impl<'a, F: Factor> Points<'a, F> {
+    fn new(words: &'a mut [f32], kind: Words, tiles: usize, channels: usize) -> Self {
+        // What the unchecked stores below rely on.
+        assert_eq!(words.len(), points_len::<F>(tiles, channels, kind));
+        Self {
+            words,
+            kind,
+            channels,
+            factor: PhantomData,
+        }
+    }
+
+    /// Writes the 36 points of one tile, from `channel`.
+    #[inline(always)]
+    fn store<S: Simd>(
+        &mut self,
+        simd: S,
+        points: [[S::f32s; IN]; IN],
+        tile: usize,
+        channel: usize,
+    ) {
+        let plane = self.words.len() / POINTS;
+        let start = self.words.as_mut_ptr();
+        match self.kind {
+            Words::OfChannels => {
+                let place = tile * self.channels + channel;
+                for (index, value) in points.as_flattened().iter().enumerate() {
+                    // SAFETY: `new` made sure of 36 planes of whole vectors; the place is that of one within a plane.
+                    let target = unsafe {
+                        let start = start.add(index * plane).cast::<F>();
+                        std::slice::from_raw_parts_mut(start.add(place), S::F32_LANES)
+                    };
+                    F::store_vector(simd, *value, target);
+                }
+            }
+            Words::OfTiles => {
+                let place = tile / F::DEPTH * self.channels + channel;
+                for (index, value) in points.as_flattened().iter().enumerate() {
+                    // SAFETY: as above.
+                    let target = unsafe {
+                        let start = start.add(index * plane + place);
+                        std::slice::from_raw_parts_mut(start, S::F32_LANES)
+                    };
+                    F::put(simd, *value, tile % F::DEPTH, target);
+                }
+            }
+        }
+    }
+}
+
+struct InputTiles<'a, T, F>(Tiles<'a, T>, Points<'a, F>);
+
+impl<T: Element, F: Factor> WithSimd for InputTiles<'_, T, F> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        self.0.transform::<S, IN>(
+        self.0.transform::<S, F, IN>(
             simd,
             #[inline(always)]
             |line| input_line(simd, line),
+            self.1,
         );
     }
 }
 
-struct OutputGradientTiles<'a, T>(Tiles<'a, T>);
+struct OutputGradientTiles<'a, T, F>(Tiles<'a, T>, Points<'a, F>);
 
-impl<T: Element> WithSimd for OutputGradientTiles<'_, T> {
+impl<T: Element, F: Factor> WithSimd for OutputGradientTiles<'_, T, F> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        self.0.transform::<S, OUT>(
+        self.0.transform::<S, F, OUT>(
             simd,
             #[inline(always)]
             |line| output_gradient_line(simd, line),
+            self.1,
         );
     }
 }

@@ -85,20 +85,4 @@ impl Tiling {
         }
         parts
     }
-
-    /// Cuts an array of `[rows of tiles, width]` at block boundaries, `width` elements a tile.
-    pub(super) fn split_tiles<'a>(
-        &self,
-        blocks: &[Range<usize>],
-        width: usize,
-        mut array: &'a mut [f32],
-    ) -> Vec<&'a mut [f32]> {
-        let mut parts = Vec::with_capacity(blocks.len());
-        for block in blocks {
-            let (part, rest) = array.split_at_mut(block.len() * self.columns * width);
-            parts.push(part);
-            array = rest;
-        }
-        parts
-    }
 }

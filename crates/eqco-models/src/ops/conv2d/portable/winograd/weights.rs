@@ -1,10 +1,12 @@
 //! Weights and their gradients, between `[O,3,3,I]` and the 36 points of the transform.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
 use super::transforms::{IN, POINTS, both_ways, weight_gradient_line, weight_line};
+use crate::ops::factor::{Factor, words};
 use crate::ops::lanes::dispatch;
 use crate::ops::scratch::with_scratch;
 
@@ -34,12 +36,12 @@ impl Weights<'_> {
         self.values.len() / TAPS / self.inputs
     }
 
-    /// G·w·Gᵀ as `[36, from, columns]`, where `columns` are some of the channels that the convolution leads to.
-    pub(super) fn transform(&self, columns: Range<usize>, transformed: &mut [f32]) {
+    /// G·w·Gᵀ as words `[36, from / depth, columns]`, where `columns` are some of the channels that the convolution leads to.
+    pub(super) fn transform<F: Factor>(&self, columns: Range<usize>, transformed: &mut [f32]) {
         match self.direction {
             Direction::Forward => with_scratch(self.inputs * TAPS * columns.len(), |turned| {
                 self.transpose(columns.clone(), turned);
-                dispatch(Transform {
+                dispatch(Transform::<F> {
                     source: turned,
                     row: TAPS * columns.len(),
                     tap: columns.len(),
@@ -47,9 +49,10 @@ impl Weights<'_> {
                     width: columns.len(),
                     is_reversed: false,
                     transformed,
+                    factor: PhantomData,
                 });
             }),
-            Direction::Transposed => dispatch(Transform {
+            Direction::Transposed => dispatch(Transform::<F> {
                 source: &self.values[columns.start..],
                 row: TAPS * self.inputs,
                 tap: self.inputs,
@@ -57,6 +60,7 @@ impl Weights<'_> {
                 width: columns.len(),
                 is_reversed: true,
                 transformed,
+                factor: PhantomData,
             }),
         }
     }
@@ -79,7 +83,7 @@ impl Weights<'_> {
     }
 }
 
-struct Transform<'a> {
+struct Transform<'a, F> {
     source: &'a [f32],
     /// Distance of rows and of taps in the source.
     row: usize,
@@ -87,16 +91,17 @@ struct Transform<'a> {
     rows: usize,
     width: usize,
     is_reversed: bool,
-    /// `[36, rows, width]`.
+    /// Words `[36, rows / depth, width]`.
     transformed: &'a mut [f32],
+    factor: PhantomData<F>,
 }
 
-impl WithSimd for Transform<'_> {
+impl<F: Factor> WithSimd for Transform<'_, F> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let plane = self.rows * self.width;
+        let plane = words::<F>(self.rows) * self.width;
         for row in 0..self.rows {
             for column in (0..self.width).step_by(S::F32_LANES) {
                 let mut square = [[simd.splat_f32s(0.0); 3]; 3];
@@ -116,8 +121,9 @@ impl WithSimd for Transform<'_> {
                     |line| weight_line(simd, line),
                 );
                 for (index, value) in points.as_flattened().iter().enumerate() {
-                    let target = &mut self.transformed[index * plane + row * self.width + column..];
-                    S::as_mut_simd_f32s(&mut target[..S::F32_LANES]).0[0] = *value;
+                    let place = index * plane + row / F::DEPTH * self.width + column;
+                    let target = &mut self.transformed[place..][..S::F32_LANES];
+                    F::put(simd, *value, row % F::DEPTH, target);
                 }
             }
         }
@@ -181,7 +187,7 @@ impl WithSimd for GradientOfWeights<'_> {
     }
 }
 
-/// Elements of the points of `rows` x `width` weights.
-pub(super) fn transformed_len(rows: usize, width: usize) -> usize {
-    POINTS * rows * width
+/// Words of the points of `rows` x `width` weights.
+pub(super) fn transformed_len<F: Factor>(rows: usize, width: usize) -> usize {
+    POINTS * words::<F>(rows) * width
 }

@@ -1,0 +1,306 @@
+//! Matrix products on blocks that are in cache already, of f32 or of pairs of bf16.
+//!
+//! A tile of the target stays in registers while one row of `right` and one word of each row of `left` are read a step.
+//! The order of a sum is that of the inner dimension, whatever the tile: results do not depend on how rows are split.
+
+pub(crate) mod panels;
+
+use std::marker::PhantomData;
+
+use pulp::{Simd, WithSimd};
+
+use super::element::Element;
+use super::factor::Factor;
+use super::lanes::dispatch;
+
+/// Columns of a panel: two of the widest vectors.
+pub(crate) const PANEL: usize = 32;
+/// A matrix of this size stays in the second-level cache beside what else a thread works on.
+const RESIDENT_BYTES: usize = 1 << 18;
+/// Columns that are read at once at most.
+const LANES: usize = 16;
+
+/// A matrix of words with any strides.
+#[derive(Clone, Copy)]
+pub(crate) struct Left<'a> {
+    pub(crate) words: &'a [f32],
+    pub(crate) row_stride: usize,
+    pub(crate) column_stride: usize,
+}
+
+/// A matrix of words in panels of [`PANEL`] columns. Its columns are padded to whole vectors of the widest unit.
+#[derive(Clone, Copy)]
+pub(crate) struct Right<'a> {
+    pub(crate) words: &'a [f32],
+    pub(crate) row_stride: usize,
+    /// Words from one panel to the next.
+    pub(crate) panel_stride: usize,
+}
+
+impl<'a> Right<'a> {
+    /// A row-major matrix, or a part of the columns of a wider one.
+    pub(crate) fn row_major(words: &'a [f32], row_stride: usize) -> Self {
+        Self {
+            words,
+            row_stride,
+            panel_stride: PANEL,
+        }
+    }
+
+    /// Panels one behind the other, `inner` rows each.
+    pub(crate) fn panels(words: &'a [f32], inner: usize) -> Self {
+        Self {
+            words,
+            row_stride: PANEL,
+            panel_stride: inner * PANEL,
+        }
+    }
+
+    fn place(&self, column: usize) -> usize {
+        column / PANEL * self.panel_stride + column % PANEL
+    }
+}
+
+/// `target[rows, columns] (+)= left[rows, inner] · right[inner, columns]`, rows of the target `target_stride` apart, the
+/// inner dimension counted in words of `F`.
+pub(crate) struct Product<'a, F, T> {
+    pub(crate) rows: usize,
+    pub(crate) inner: usize,
+    pub(crate) columns: usize,
+    pub(crate) left: Left<'a>,
+    pub(crate) right: Right<'a>,
+    pub(crate) target: &'a mut [T],
+    pub(crate) target_stride: usize,
+    pub(crate) accumulate: bool,
+    pub(crate) factor: PhantomData<F>,
+}
+
+impl<F: Factor, T: Element> Product<'_, F, T> {
+    /// Computes it on the calling thread.
+    pub(crate) fn run(self) {
+        if self.rows == 0 || self.columns == 0 {
+            return;
+        }
+        assert!(self.inner > 0, "a product sums over something");
+        let last = [self.rows - 1, self.inner - 1];
+        let vector = (self.columns - 1) / LANES * LANES;
+        assert!(
+            last[0] * self.left.row_stride + last[1] * self.left.column_stride
+                < self.left.words.len()
+        );
+        assert!(
+            last[1] * self.right.row_stride + self.right.place(vector) + LANES
+                <= self.right.words.len()
+        );
+        assert!(last[0] * self.target_stride + self.columns <= self.target.len());
+        dispatch(self);
+    }
+}
+
+impl<F: Factor, T: Element> WithSimd for Product<'_, F, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        // Two vectors of columns, as many rows as 32 or 16 registers hold beside a row of `right` and a word of `left`.
+        match (S::F32_LANES, self.columns <= S::F32_LANES) {
+            (16, false) => self.tiles::<S, 12, 2>(simd),
+            (16, true) => self.tiles::<S, 16, 1>(simd),
+            (8, _) => self.tiles::<S, 6, 2>(simd),
+            _ => self.tiles::<S, 4, 2>(simd),
+        }
+    }
+}
+
+impl<F: Factor, T: Element> Product<'_, F, T> {
+    /// Rows of a target that is written to memory are completed one after the other while `right` stays in cache: pieces
+    /// of far rows would each miss it anew. Else a panel of `right` is read once for all rows.
+    #[inline(always)]
+    fn tiles<S: Simd, const ROWS: usize, const VECTORS: usize>(&mut self, simd: S) {
+        let step = VECTORS * S::F32_LANES;
+        let right_bytes = 4 * self.inner * self.columns;
+        if right_bytes <= RESIDENT_BYTES && size_of_val(&*self.target) > RESIDENT_BYTES {
+            let mut row = 0;
+            while row < self.rows {
+                let mut height = 0;
+                for column in (0..self.columns).step_by(step) {
+                    height = self.tile_of_rest::<S, ROWS, VECTORS>(simd, row, column);
+                }
+                row += height;
+            }
+        } else {
+            for column in (0..self.columns).step_by(step) {
+                let mut row = 0;
+                while row < self.rows {
+                    row += self.tile_of_rest::<S, ROWS, VECTORS>(simd, row, column);
+                }
+            }
+        }
+    }
+
+    /// The largest tile that fits below `row`; returns its height.
+    #[inline(always)]
+    fn tile_of_rest<S: Simd, const ROWS: usize, const VECTORS: usize>(
+        &mut self,
+        simd: S,
+        row: usize,
+        column: usize,
+    ) -> usize {
+        let rest = self.rows - row;
+        let is_single = self.columns - column <= S::F32_LANES;
+        let height = if rest >= ROWS {
+            ROWS
+        } else if rest >= 4 {
+            4
+        } else {
+            1
+        };
+        match (height, is_single) {
+            (4, true) => self.tile::<S, 4, 1>(simd, row, column),
+            (4, false) => self.tile::<S, 4, VECTORS>(simd, row, column),
+            (1, true) => self.tile::<S, 1, 1>(simd, row, column),
+            (1, false) => self.tile::<S, 1, VECTORS>(simd, row, column),
+            (_, true) => self.tile::<S, ROWS, 1>(simd, row, column),
+            (_, false) => self.tile::<S, ROWS, VECTORS>(simd, row, column),
+        }
+        height
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
+        &mut self,
+        simd: S,
+        row: usize,
+        column: usize,
+    ) {
+        let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+        // SAFETY: `run` checked the extents of left and right (whose columns are padded to whole vectors); row + ROWS ≤
+        // rows by the loops above, and index runs below inner. Vectors are read unaligned.
+        unsafe {
+            let left = self.left.words.as_ptr().add(row * self.left.row_stride);
+            let right = self.right.words.as_ptr().add(self.right.place(column));
+            for index in 0..self.inner {
+                let line = right.add(index * self.right.row_stride);
+                let word = left.add(index * self.left.column_stride);
+                let mut vectors = [simd.splat_f32s(0.0); VECTORS];
+                for (vector, loaded) in vectors.iter_mut().enumerate() {
+                    *loaded = line
+                        .add(vector * S::F32_LANES)
+                        .cast::<S::f32s>()
+                        .read_unaligned();
+                }
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let factor = simd.splat_f32s(*word.add(row * self.left.row_stride));
+                    for (sum, vector) in sums.iter_mut().zip(vectors) {
+                        *sum = F::multiply_add(simd, factor, vector, *sum);
+                    }
+                }
+            }
+        }
+        let is_whole = column + VECTORS * S::F32_LANES <= self.columns;
+        for (index, sums) in sums.into_iter().enumerate() {
+            let start = (row + index) * self.target_stride + column;
+            if is_whole {
+                let target = &mut self.target[start..][..VECTORS * S::F32_LANES];
+                for (vector, sum) in sums.into_iter().enumerate() {
+                    store(
+                        simd,
+                        sum,
+                        &mut target[vector * S::F32_LANES..],
+                        self.accumulate,
+                    );
+                }
+            } else {
+                let target = &mut self.target[start..][..self.columns - column];
+                store_part(simd, sums, target, self.accumulate);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn store<S: Simd, T: Element>(simd: S, sum: S::f32s, target: &mut [T], accumulate: bool) {
+    let value = if accumulate {
+        simd.add_f32s(T::load_vector(simd, target), sum)
+    } else {
+        sum
+    };
+    T::store_vector(simd, value, target);
+}
+
+/// Fewer columns than the vectors have.
+#[inline(always)]
+fn store_part<S: Simd, T: Element, const VECTORS: usize>(
+    _: S,
+    sums: [S::f32s; VECTORS],
+    target: &mut [T],
+    accumulate: bool,
+) {
+    let mut values = [0.0; PANEL];
+    for (values, sum) in values.chunks_exact_mut(S::F32_LANES).zip(sums) {
+        S::as_mut_simd_f32s(values).0[0] = sum;
+    }
+    for (target, value) in target.iter_mut().zip(values) {
+        *target = T::store(if accumulate {
+            target.load() + value
+        } else {
+            value
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agrees_with_sums_in_double_precision_for_all_remainders() {
+        let value = |i: usize| (i * 7919 % 1000) as f32 / 500.0 - 1.0;
+        for (rows, inner, columns) in [
+            (1usize, 1usize, 16usize),
+            (5, 3, 32),
+            (12, 7, 48),
+            (31, 20, 80),
+            (13, 4, 37),
+        ] {
+            let left: Vec<f32> = (0..rows * inner).map(value).collect();
+            let width = columns.next_multiple_of(LANES);
+            let right: Vec<f32> = (0..inner * width).map(|i| value(i + 5)).collect();
+            for (row_stride, column_stride) in [(inner, 1), (1, rows)] {
+                for accumulate in [false, true] {
+                    let mut target = vec![if accumulate { 0.5 } else { f32::NAN }; rows * columns];
+                    Product {
+                        rows,
+                        inner,
+                        columns,
+                        left: Left {
+                            words: &left,
+                            row_stride,
+                            column_stride,
+                        },
+                        right: Right::row_major(&right, width),
+                        target: &mut target,
+                        target_stride: columns,
+                        accumulate,
+                        factor: PhantomData::<f32>,
+                    }
+                    .run();
+                    for (index, found) in target.iter().enumerate() {
+                        let (row, column) = (index / columns, index % columns);
+                        let sum: f64 = (0..inner)
+                            .map(|k| {
+                                f64::from(left[row * row_stride + k * column_stride])
+                                    * f64::from(right[k * width + column])
+                            })
+                            .sum();
+                        let expected = sum + if accumulate { 0.5 } else { 0.0 };
+                        assert!(
+                            (f64::from(*found) - expected).abs() < 1e-5,
+                            "{rows}x{inner}x{columns} at {index}: {found} for {expected}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}

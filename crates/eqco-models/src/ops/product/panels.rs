@@ -1,0 +1,146 @@
+//! Matrices laid out for [`Product`](super::Product): panels of [`PANEL`] columns, one behind the other, padded with zeros.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::PANEL;
+use crate::ops::factor::{Factor, words};
+use crate::ops::lanes::vectorized;
+
+/// Words of one step of packing: their rows of a panel stay in the first-level cache.
+const STEP: usize = 64;
+
+/// Words that panels of a `[inner, columns]` matrix of factors take.
+pub(crate) fn panels_len<F: Factor>(inner: usize, columns: usize) -> usize {
+    words::<F>(inner) * columns.next_multiple_of(PANEL)
+}
+
+/// Weights as a matrix `[inner, columns]` to be packed.
+#[derive(Clone, Copy)]
+pub(crate) struct Weights<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) columns: usize,
+    pub(crate) order: Order<'a>,
+}
+
+/// Where the elements of a matrix of weights lie.
+#[derive(Clone, Copy)]
+pub(crate) enum Order<'a> {
+    /// Row by row, each row in one piece from the given place.
+    Rows(&'a [usize]),
+    /// Column by column, all of this length.
+    Columns(usize),
+}
+
+impl Weights<'_> {
+    /// Rounds to factors and packs, on all threads. Each reads long pieces of the rows: the panels of its share lie side by
+    /// side there.
+    pub(crate) fn pack<F: Factor>(&self, panels: &mut [f32]) {
+        let inner = match self.order {
+            Order::Rows(places) => places.len(),
+            Order::Columns(inner) => inner,
+        };
+        if inner == 0 {
+            return;
+        }
+        let panel = words::<F>(inner) * PANEL;
+        let count = self.columns.div_ceil(PANEL);
+        let share = count.div_ceil(rayon::current_num_threads());
+        panels
+            .par_chunks_mut(share * panel)
+            .enumerate()
+            .for_each(|(index, panels)| {
+                let first = index * share * PANEL;
+                let columns = first..self.columns.min(first + share * PANEL);
+                vectorized(
+                    #[inline(always)]
+                    || match self.order {
+                        Order::Rows(places) => self.pack_rows::<F>(places, columns, panels),
+                        Order::Columns(inner) => self.pack_columns::<F>(inner, columns, panels),
+                    },
+                );
+            });
+    }
+
+    #[inline(always)]
+    fn pack_rows<F: Factor>(&self, places: &[usize], columns: Range<usize>, panels: &mut [f32]) {
+        let panel = words::<F>(places.len()) * PANEL;
+        let mut rows = [[F::ZERO; PANEL]; 2];
+        for (word, places) in places.chunks(F::DEPTH).enumerate() {
+            for (first, panel) in columns.clone().step_by(PANEL).zip(panels.chunks_mut(panel)) {
+                let width = PANEL.min(columns.end - first);
+                if width < PANEL || places.len() < F::DEPTH {
+                    rows = [[F::ZERO; PANEL]; 2];
+                }
+                for (row, place) in rows.iter_mut().zip(places) {
+                    let values = &self.values[place + first..][..width];
+                    F::store_all(values, &mut row[..width]);
+                }
+                let words = &mut panel[word * PANEL..][..PANEL];
+                F::interleave([&rows[0], &rows[1]], words);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn pack_columns<F: Factor>(&self, inner: usize, columns: Range<usize>, panels: &mut [f32]) {
+        let panel = words::<F>(inner) * PANEL;
+        let mut piece = [0.0; STEP];
+        for (first, panel) in columns.clone().step_by(PANEL).zip(panels.chunks_mut(panel)) {
+            let width = PANEL.min(columns.end - first);
+            for (step, words) in panel.chunks_mut(STEP * PANEL).enumerate() {
+                let from = step * STEP * F::DEPTH;
+                let count = (inner - from).min(STEP * F::DEPTH);
+                if width < PANEL {
+                    words.fill(0.0);
+                }
+                for column in 0..width {
+                    let values = &self.values[(first + column) * inner + from..][..count];
+                    let factors = F::of_words(&mut piece);
+                    F::store_all(values, &mut factors[..count]);
+                    factors[count..].fill(F::ZERO);
+                    for (row, word) in words.chunks_exact_mut(PANEL).zip(piece) {
+                        row[column] = word;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Packs `[rows, columns]` elements with the rows as the inner dimension, as the right side of a product.
+#[inline(always)]
+pub(crate) fn pack_rows<T: Factor>(rows: &[T], columns: usize, panels: &mut [f32]) {
+    let count = rows.len() / columns;
+    let inner = words::<T>(count);
+    let zeros = [T::ZERO; PANEL];
+    for (panel, words) in panels.chunks_exact_mut(inner * PANEL).enumerate() {
+        let first = panel * PANEL;
+        let width = PANEL.min(columns - first);
+        for (index, words) in words.chunks_exact_mut(PANEL).enumerate() {
+            let start = index * T::DEPTH * columns + first;
+            let second = if index * T::DEPTH + 1 < count && T::DEPTH > 1 {
+                &rows[start + columns..][..width]
+            } else {
+                &zeros[..width]
+            };
+            T::interleave([&rows[start..][..width], second], &mut words[..width]);
+            words[width..].fill(0.0);
+        }
+    }
+}
+
+/// Words `[rows / depth, columns]` of `[rows, columns]` elements, as the left side of a product that is transposed.
+#[inline(always)]
+pub(crate) fn interleave_rows<T: Factor>(rows: &[T], columns: usize, words: &mut [f32]) {
+    let zeros = vec![T::ZERO; columns];
+    for (pair, words) in rows
+        .chunks(T::DEPTH * columns)
+        .zip(words.chunks_exact_mut(columns))
+    {
+        let (first, second) = pair.split_at(columns);
+        let second = if second.is_empty() { &zeros } else { second };
+        T::interleave([first, second], words);
+    }
+}
