@@ -16,7 +16,7 @@ use pulp::Simd;
 use super::element::{Element, narrowed, widened};
 use super::factor::Factor;
 
-/// A [`bf16`] whose kernels use AVX512-BF16. Only where [`has_bf16`](super::lanes::has_bf16) says so may its vector
+/// A [`bf16`] whose kernels use AVX512-BF16. Only on such CPUs may its vector
 /// methods be called.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(transparent)]

@@ -143,7 +143,7 @@ pub fn backward_data<T: Element>(
     dx: &mut [T],
     accumulate: bool,
 ) {
-    let phases: Vec<Phase> = (0..geometry.stride * geometry.stride)
+    let phases: Vec<Phase<'_>> = (0..geometry.stride * geometry.stride)
         .map(|index| Phase::new(geometry, [index / geometry.stride, index % geometry.stride]))
         .collect();
     if let [phase] = &phases[..] {
