@@ -11,6 +11,9 @@
 //!
 //! Error against sums in double precision, relative to the largest output: 3e-6 for 272 channels (bound of the tests:
 //! 6e-6), where a sum in order in f32 is at 1e-6.
+//!
+//! Where the CPU multiplies pairs of bf16, the gradients of bf16 maps take their products from transformed tiles and weights that
+//! are rounded to bf16: 1.0 to 1.4 % of the root mean square. The forward pass never does.
 
 #[cfg(test)]
 mod tests;
