@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Device, Result, Tensor};
+use half::bf16;
+use half::vec::HalfBitsVecExt;
 
 use crate::huge_pages;
 use crate::ops::access::read;
@@ -47,17 +49,33 @@ impl BufferPool {
         })
     }
 
-    /// Fresh memory that starts at a cache line: a vector that straddles two lines costs two loads.
+    /// Fresh memory that starts at a cache line, since a vector that straddles two lines costs two loads, and large memory at
+    /// a large page. What is allocated beyond `len` for that is never touched.
     fn aligned(&self, dtype: DType, len: usize) -> Result<Tensor> {
-        let padding = CACHE_LINE / dtype.size_in_bytes();
-        let flat = Tensor::zeros(len + padding, dtype, &self.device)?;
+        let bytes = len * dtype.size_in_bytes();
+        let alignment = huge_pages::alignment(bytes).max(CACHE_LINE);
+        let padding = alignment / dtype.size_in_bytes();
+        let flat = self.untouched(dtype, len + padding)?;
         let start = for_element!(dtype, T => {
             read(&flat, |values: &[T]| {
-                huge_pages::advise(values.as_ptr().cast_mut().cast(), size_of_val(values));
-                values.as_ptr().align_offset(CACHE_LINE)
+                let start = values.as_ptr().align_offset(alignment).min(padding);
+                huge_pages::advise(values[start..].as_ptr().cast_mut().cast(), bytes);
+                start
             })?
         });
-        flat.narrow(0, start.min(padding), len)
+        flat.narrow(0, start, len)
+    }
+
+    /// Zeros that the system supplies when they are first read or written.
+    fn untouched(&self, dtype: DType, len: usize) -> Result<Tensor> {
+        match dtype {
+            // candle's zeros would be written one by one.
+            DType::BF16 => {
+                let zeros: Vec<bf16> = vec![0u16; len].reinterpret_into();
+                Tensor::from_vec(zeros, len, &self.device)
+            }
+            _ => Tensor::zeros(len, dtype, &self.device),
+        }
     }
 
     /// Frees every buffer that is not in use, for instance before a pass with another batch size.

@@ -4,6 +4,11 @@
 /// A large page of x86-64 and, mostly, of AArch64.
 const PAGE: usize = 2 << 20;
 
+/// Where an array of so many bytes should start: small ones have no use of large pages.
+pub(crate) fn alignment(bytes: usize) -> usize {
+    if bytes < PAGE { 1 } else { PAGE }
+}
+
 /// Asks the system to back the whole large pages within `memory` with such pages when they are first touched. Where it cannot,
 /// nothing changes.
 #[cfg(target_os = "linux")]

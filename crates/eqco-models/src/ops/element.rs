@@ -182,7 +182,7 @@ impl Element for bf16 {
 }
 
 /// Elements of the widest vector.
-pub(super) const MOST_LANES: usize = 16;
+pub(crate) const MOST_LANES: usize = 16;
 
 /// [`Element::with_widened`] through scratch memory.
 pub(super) fn widened<T: Element, R>(source: &[T], f: impl FnOnce(&[f32]) -> R) -> R {

@@ -1,11 +1,16 @@
 //! Fully connected layer: y = x·Wᵀ + b.
 
+use std::marker::PhantomData;
+
 use candle_core::{DType, Result, bail};
 use rayon::prelude::*;
 
 use super::access::{read, write};
 use super::lanes::split;
 use super::matmul::{View, matmul};
+use super::product::panels::{Order, Weights, panels_len};
+use super::product::{Left, Product, Right};
+use super::scratch::with_scratch;
 use crate::params::Parameter;
 use crate::profile::{Phase, Work};
 use crate::tape::{Activation, Tape};
@@ -91,6 +96,9 @@ pub fn linear(
     Ok(output)
 }
 
+/// Fewer rows leave the `gemm` crate's packing of the weights without use: it costs more than the product (measured).
+const FEW_ROWS: usize = 32;
+
 #[derive(Clone, Copy)]
 struct Sizes {
     rows: usize,
@@ -115,6 +123,9 @@ impl Sizes {
     }
 
     fn forward(&self, x: &[f32], w: &[f32], y: &mut [f32]) {
+        if self.rows <= FEW_ROWS {
+            return self.forward_of_few(x, w, y);
+        }
         let share = self.share();
         let weights = View::row_major(w, self.outputs, self.inputs).transposed();
         y.par_chunks_mut(share * self.outputs)
@@ -127,6 +138,51 @@ impl Sizes {
                     weights,
                 );
             });
+    }
+
+    /// yᵀ = W·xᵀ: the weights are read once, as they lie.
+    fn forward_of_few(&self, x: &[f32], w: &[f32], y: &mut [f32]) {
+        let share = self.outputs.div_ceil(rayon::current_num_threads());
+        let columns = Weights {
+            values: x,
+            columns: self.rows,
+            order: Order::Columns(self.inputs),
+        };
+        with_scratch(panels_len::<f32>(self.inputs, self.rows), |panels| {
+            columns.pack::<f32>(panels);
+            let panels = &*panels;
+            with_scratch(self.outputs * self.rows, |transposed| {
+                transposed
+                    .par_chunks_mut(share * self.rows)
+                    .zip(w.par_chunks(share * self.inputs))
+                    .for_each(|(target, w)| self.multiply_few(w, panels, target));
+                for (output, values) in transposed.chunks_exact(self.rows).enumerate() {
+                    for (row, value) in values.iter().enumerate() {
+                        y[row * self.outputs + output] = *value;
+                    }
+                }
+            });
+        });
+    }
+
+    /// `target[outputs, rows] = w[outputs, inputs] · panels`, for some of the outputs.
+    fn multiply_few(&self, w: &[f32], panels: &[f32], target: &mut [f32]) {
+        Product {
+            rows: w.len() / self.inputs,
+            inner: self.inputs,
+            columns: self.rows,
+            left: Left {
+                words: w,
+                row_stride: self.inputs,
+                column_stride: 1,
+            },
+            right: Right::panels(panels, self.inputs),
+            target,
+            target_stride: self.rows,
+            accumulate: false,
+            factor: PhantomData::<f32>,
+        }
+        .run();
     }
 
     fn backward_data(&self, dy: &[f32], w: &[f32], dx: &mut [f32], accumulate: bool) {

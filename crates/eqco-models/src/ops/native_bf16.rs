@@ -29,6 +29,12 @@ impl NativeBf16 {
         unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len()) }
     }
 
+    #[inline(always)]
+    fn as_bf16(values: &mut [Self]) -> &mut [bf16] {
+        // SAFETY: the types have the same representation.
+        unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), values.len()) }
+    }
+
     fn of_mut(values: &mut [bf16]) -> &mut [Self] {
         // SAFETY: the types have the same representation.
         unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), values.len()) }
@@ -71,7 +77,10 @@ impl Element for NativeBf16 {
     }
 
     #[inline(always)]
-    fn store_vector<S: Simd>(_: S, value: S::f32s, target: &mut [Self]) {
+    fn store_vector<S: Simd>(simd: S, value: S::f32s, target: &mut [Self]) {
+        if S::F32_LANES != LANES {
+            return bf16::store_vector(simd, value, Self::as_bf16(target));
+        }
         let target = &mut target[..S::F32_LANES];
         // SAFETY: kernels of this type run where the instruction exists; the target has room for sixteen elements.
         unsafe {

@@ -174,6 +174,12 @@ impl<F: Factor, T: Element> Product<'_, F, T> {
         column: usize,
     ) {
         let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+        for row in row..row + ROWS {
+            prefetch(
+                &self.target[row * self.target_stride + column..],
+                VECTORS * S::F32_LANES,
+            );
+        }
         // SAFETY: `run` checked the extents of left and right (whose columns are padded to whole vectors); row + ROWS ≤
         // rows by the loops above, and index runs below inner. Vectors are read unaligned.
         unsafe {
@@ -215,6 +221,17 @@ impl<F: Factor, T: Element> Product<'_, F, T> {
                 store_part(simd, sums, target, self.accumulate);
             }
         }
+    }
+}
+
+/// Asks for the first elements of a target while its values are still computed.
+#[inline(always)]
+fn prefetch<T>(target: &[T], elements: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..elements).step_by(64 / size_of::<T>()) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which any address may be given to.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(target.as_ptr().wrapping_add(line).cast()) }
     }
 }
 

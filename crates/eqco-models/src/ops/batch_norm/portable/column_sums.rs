@@ -1,118 +1,125 @@
 //! Sums over the rows of `[rows, channels]`, two at a time, for every channel.
 //!
-//! Rows are taken as wide rows of lcm(channels, [`BLOCK`]) elements, so that few-channel layers still fill the vector
-//! units, and the sums of a block of columns stay in registers. Sums are f32 within a task and f64 across tasks.
+//! Sums are f32 within a task, one for each column of the wide row, and f64 across columns and tasks.
 
+use std::ops::Range;
+
+use pulp::{Scalar, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::statistics::gcd;
-use super::task_len;
-use crate::ops::element::Element;
-use crate::ops::lanes::vectorized;
+use super::sweep::{task_len, wide_row};
+use crate::ops::lanes::dispatch;
 
-/// Columns whose sums are held in registers at a time.
-pub(super) const BLOCK: usize = 32;
+/// Wide rows that a task has at least: adding up the sums of tasks must not cost as much as the tasks.
+const FEWEST_ROWS: usize = 64;
+/// Wide rows that are added before their sums go back to memory.
+const ROWS: usize = 4;
 
-/// Two sums for each column of a block.
-type BlockSums = [[f32; BLOCK]; 2];
+/// What is summed. A copy is held by every task, so that the addresses of its slices stay in registers.
+pub(super) trait Terms: Copy + Sync {
+    /// Elements, the first of which is the first of a wide row.
+    fn len(&self) -> usize;
 
-/// Sums the two terms that `terms` makes of the elements of three slices (`[rows, channels]` each; the same slice may be
-/// given several times) and of three constants of their column (`[wide row]` each). `terms` must be `#[inline(always)]`.
-pub(super) fn column_sums<T: Element>(
-    slices: [&[T]; 3],
-    constants: [&[f32]; 3],
-    channels: usize,
-    terms: impl Fn([f32; 3], [f32; 3]) -> [f32; 2] + Sync,
-) -> (Vec<f64>, Vec<f64>) {
-    let wide = channels * (BLOCK / gcd(channels, BLOCK));
-    let (whole, task) = (slices[0].len() / wide * wide, task_len(wide));
-    let [a, b, c] = slices.map(|slice| slice[..whole].par_chunks(task));
-    let mut partials: Vec<Vec<BlockSums>> = a
-        .zip(b)
-        .zip(c)
-        .map(|((a, b), c)| {
-            vectorized(
-                #[inline(always)]
-                || sum_blocks([a, b, c], constants, wide, &terms),
-            )
+    /// Two terms of each of the elements from `place` on, whose constants lie in the wide row from `column` on. Must be
+    /// `#[inline(always)]`.
+    ///
+    /// # Safety
+    /// The vector must end within [`len`](Self::len), its constants within the wide row.
+    unsafe fn terms<S: Simd>(&self, simd: S, place: usize, column: usize) -> [S::f32s; 2];
+}
+
+/// Sums of the terms of all elements, for every channel.
+pub(super) fn column_sums(terms: impl Terms, channels: usize) -> [Vec<f64>; 2] {
+    let (len, wide) = (terms.len(), wide_row(channels));
+    let task = task_len(wide).max(FEWEST_ROWS * wide);
+    let partials: Vec<[Vec<f32>; 2]> = (0..len.div_ceil(task))
+        .into_par_iter()
+        .map(|index| {
+            let places = index * task..len.min((index + 1) * task);
+            dispatch(Task {
+                terms,
+                places,
+                wide,
+            })
         })
         .collect();
-    if whole < slices[0].len() {
-        let rest = slices.map(|slice| &slice[whole..]);
-        partials.push(sum_rest(rest, constants, wide, &terms));
-    }
-    fold(&partials, channels)
-}
-
-/// Adds up the sums of all tasks and of all columns that belong to a channel.
-fn fold(partials: &[Vec<BlockSums>], channels: usize) -> (Vec<f64>, Vec<f64>) {
-    let (mut first, mut second) = (vec![0.0; channels], vec![0.0; channels]);
-    for (index, [sums, others]) in partials.iter().flat_map(|blocks| blocks.iter().enumerate()) {
-        for column in 0..BLOCK {
-            let channel = (index * BLOCK + column) % channels;
-            first[channel] += f64::from(sums[column]);
-            second[channel] += f64::from(others[column]);
-        }
-    }
-    (first, second)
-}
-
-#[inline(always)]
-fn sum_blocks<T: Element>(
-    slices: [&[T]; 3],
-    constants: [&[f32]; 3],
-    wide: usize,
-    terms: &impl Fn([f32; 3], [f32; 3]) -> [f32; 2],
-) -> Vec<BlockSums> {
-    let mut blocks = Vec::with_capacity(wide / BLOCK);
-    // A loop, not `map` and `collect`: their closure would not be inlined and so not be vectorised.
-    for offset in (0..wide).step_by(BLOCK) {
-        let [mut first, mut second] = [[0.0; BLOCK]; 2];
-        // Blocks of known length: a bound to check in the inner loop would stop its vectorisation.
-        let [p, q, r] = [
-            block(constants[0], offset),
-            block(constants[1], offset),
-            block(constants[2], offset),
-        ];
-        for start in (offset..slices[0].len()).step_by(wide) {
-            let [a, b, c] = [
-                block(slices[0], start),
-                block(slices[1], start),
-                block(slices[2], start),
-            ];
-            for column in 0..BLOCK {
-                let loaded = [a[column].load(), b[column].load(), c[column].load()];
-                let [x, y] = terms(loaded, [p[column], q[column], r[column]]);
-                first[column] += x;
-                second[column] += y;
+    [0, 1].map(|term| {
+        let mut sums = vec![0.0; channels];
+        for row in partials
+            .iter()
+            .flat_map(|sums| sums[term].chunks_exact(channels))
+        {
+            for (sum, partial) in sums.iter_mut().zip(row) {
+                *sum += f64::from(*partial);
             }
         }
-        blocks.push([first, second]);
-    }
-    blocks
+        sums
+    })
 }
 
-#[inline(always)]
-fn block<T>(slice: &[T], start: usize) -> &[T; BLOCK] {
-    slice[start..]
-        .first_chunk()
-        .expect("tasks are whole wide rows")
-}
-
-/// The rows that do not fill a wide row: padded to one, summed, and only the real columns kept.
-fn sum_rest<T: Element>(
-    slices: [&[T]; 3],
-    constants: [&[f32]; 3],
+/// Sums over some of the elements: whole wide rows, but for the last one.
+struct Task<T> {
+    terms: T,
+    places: Range<usize>,
     wide: usize,
-    terms: &impl Fn([f32; 3], [f32; 3]) -> [f32; 2],
-) -> Vec<BlockSums> {
-    let real = slices[0].len();
-    let padded = slices.map(|slice| [slice, &vec![T::ZERO; wide - real]].concat());
-    let mut blocks = sum_blocks([&padded[0], &padded[1], &padded[2]], constants, wide, terms);
-    for column in real..wide {
-        for sums in &mut blocks[column / BLOCK] {
-            sums[column % BLOCK] = 0.0;
+}
+
+impl<T: Terms> WithSimd for Task<T> {
+    type Output = [Vec<f32>; 2];
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+        let Self {
+            terms,
+            places,
+            wide,
+        } = self;
+        let mut sums = [vec![0.0; wide], vec![0.0; wide]];
+        let mut start = places.start;
+        while start + ROWS * wide <= places.end {
+            // SAFETY: so many wide rows lie within the places.
+            unsafe { add_rows::<S, T, ROWS>(simd, terms, start, [wide, wide], &mut sums) };
+            start += ROWS * wide;
         }
+        while start < places.end {
+            let row = wide.min(places.end - start);
+            let vectors = row - row % S::F32_LANES;
+            // SAFETY: the columns lie within the row.
+            unsafe { add_rows::<S, T, 1>(simd, terms, start, [wide, vectors], &mut sums) };
+            for column in vectors..row {
+                // SAFETY: as above, for vectors of one.
+                let [first, second] = unsafe { terms.terms(Scalar, start + column, column) };
+                sums[0][column] += first;
+                sums[1][column] += second;
+            }
+            start += row;
+        }
+        sums
     }
-    blocks
+}
+
+/// Adds the first `columns`, which are whole vectors, of `R` wide rows.
+///
+/// # Safety
+/// These rows must lie within the terms' elements.
+#[inline(always)]
+unsafe fn add_rows<S: Simd, T: Terms, const R: usize>(
+    simd: S,
+    terms: T,
+    start: usize,
+    [wide, columns]: [usize; 2],
+    [first, second]: &mut [Vec<f32>; 2],
+) {
+    let first = S::as_mut_simd_f32s(&mut first[..columns]).0;
+    let second = S::as_mut_simd_f32s(&mut second[..columns]).0;
+    for (index, (first, second)) in first.iter_mut().zip(second).enumerate() {
+        let column = index * S::F32_LANES;
+        let mut sums = [*first, *second];
+        for row in 0..R {
+            // SAFETY: as the caller promises.
+            let [x, y] = unsafe { terms.terms(simd, start + row * wide + column, column) };
+            sums = [simd.add_f32s(sums[0], x), simd.add_f32s(sums[1], y)];
+        }
+        [*first, *second] = sums;
+    }
 }

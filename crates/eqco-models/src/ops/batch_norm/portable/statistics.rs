@@ -1,6 +1,9 @@
 //! Statistics of a batch and the affine map that they make of a normalisation.
 
-use super::column_sums::{BLOCK, column_sums};
+use pulp::Simd;
+
+use super::column_sums::{Terms, column_sums};
+use super::sweep::{load, widen};
 use crate::ops::element::Element;
 
 /// Mean and inverse deviation of every channel.
@@ -25,17 +28,11 @@ impl Statistics {
     /// large against the deviation.
     pub fn of<T: Element>(x: &[T], channels: usize, epsilon: f64) -> Self {
         let first_row: Vec<f32> = x[..channels].iter().map(|x| x.load()).collect();
-        let wide_first_row = widen(&first_row);
-        let (sum, squares) = column_sums(
-            [x, x, x],
-            [&wide_first_row, &wide_first_row, &wide_first_row],
-            channels,
-            #[inline(always)]
-            |[x, ..], [first, ..]| {
-                let difference = x - first;
-                [difference, difference * difference]
-            },
-        );
+        let terms = Differences {
+            x,
+            origin: &widen(&first_row),
+        };
+        let [sum, squares] = column_sums(terms, channels);
         let count = x.len() / channels;
         let rows = count as f64;
         let mean = (0..channels)
@@ -111,13 +108,62 @@ impl Affine {
             shift: widen(&shift),
         }
     }
+
+    /// Its constants, for passes.
+    pub(super) fn row(&self) -> AffineRow<'_> {
+        AffineRow {
+            scale: &self.scale,
+            shift: &self.shift,
+        }
+    }
 }
 
-/// Repeats a channel vector to the wide row.
-pub(super) fn widen(channels: &[f32]) -> Vec<f32> {
-    channels.repeat(BLOCK / gcd(channels.len(), BLOCK))
+/// The constants of an [`Affine`].
+#[derive(Clone, Copy)]
+pub(super) struct AffineRow<'a> {
+    scale: &'a [f32],
+    shift: &'a [f32],
 }
 
-pub(super) fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
+impl AffineRow<'_> {
+    pub(super) fn wide(self) -> usize {
+        self.scale.len().min(self.shift.len())
+    }
+
+    /// The map of a vector whose constants lie in the wide row from `column` on.
+    ///
+    /// # Safety
+    /// The constants must end within the wide row.
+    #[inline(always)]
+    pub(super) unsafe fn of<S: Simd>(self, simd: S, x: S::f32s, column: usize) -> S::f32s {
+        // SAFETY: as the caller promises.
+        let [scale, shift] = unsafe {
+            [
+                load(simd, self.scale, column),
+                load(simd, self.shift, column),
+            ]
+        };
+        simd.mul_add_e_f32s(x, scale, shift)
+    }
+}
+
+/// x − origin, and its square.
+#[derive(Clone, Copy)]
+struct Differences<'a, T> {
+    x: &'a [T],
+    origin: &'a [f32],
+}
+
+impl<T: Element> Terms for Differences<'_, T> {
+    fn len(&self) -> usize {
+        self.x.len()
+    }
+
+    #[inline(always)]
+    unsafe fn terms<S: Simd>(&self, simd: S, place: usize, column: usize) -> [S::f32s; 2] {
+        // SAFETY: as the caller promises.
+        let [x, origin] = unsafe { [load(simd, self.x, place), load(simd, self.origin, column)] };
+        let difference = simd.sub_f32s(x, origin);
+        [difference, simd.mul_f32s(difference, difference)]
+    }
 }
