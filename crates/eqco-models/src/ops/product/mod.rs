@@ -6,6 +6,7 @@
 pub(crate) mod panels;
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
@@ -19,6 +20,9 @@ pub(crate) const PANEL: usize = 32;
 const RESIDENT_BYTES: usize = 1 << 18;
 /// Columns that are read at once at most.
 const LANES: usize = 16;
+
+/// Words of a cache line.
+const LINE: usize = 16;
 
 /// A matrix of words with any strides.
 #[derive(Clone, Copy)]
@@ -166,26 +170,22 @@ impl<F: Factor, T: Element> Product<'_, F, T> {
         height
     }
 
+    /// Adds the products of some words of the inner dimension.
+    ///
+    /// # Safety
+    /// `left` and `right` must point to these words of `ROWS` rows, and to rows of `VECTORS` vectors.
     #[inline(always)]
-    fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
-        &mut self,
+    unsafe fn add<S: Simd, const ROWS: usize, const VECTORS: usize>(
+        &self,
         simd: S,
-        row: usize,
-        column: usize,
-    ) {
-        let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
-        for row in row..row + ROWS {
-            prefetch(
-                &self.target[row * self.target_stride + column..],
-                VECTORS * S::F32_LANES,
-            );
-        }
-        // SAFETY: `run` checked the extents of left and right (whose columns are padded to whole vectors); row + ROWS ≤
-        // rows by the loops above, and index runs below inner. Vectors are read unaligned.
-        unsafe {
-            let left = self.left.words.as_ptr().add(row * self.left.row_stride);
-            let right = self.right.words.as_ptr().add(self.right.place(column));
-            for index in 0..self.inner {
+        left: *const f32,
+        right: *const f32,
+        words: Range<usize>,
+        mut sums: [[S::f32s; VECTORS]; ROWS],
+    ) -> [[S::f32s; VECTORS]; ROWS] {
+        for index in words {
+            // SAFETY: as the caller promises. Vectors are read unaligned.
+            unsafe {
                 let line = right.add(index * self.right.row_stride);
                 let word = left.add(index * self.left.column_stride);
                 let mut vectors = [simd.splat_f32s(0.0); VECTORS];
@@ -201,6 +201,35 @@ impl<F: Factor, T: Element> Product<'_, F, T> {
                         *sum = F::multiply_add(simd, factor, vector, *sum);
                     }
                 }
+            }
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
+        &mut self,
+        simd: S,
+        row: usize,
+        column: usize,
+    ) {
+        let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+        // SAFETY: `run` checked the extents of left and right (whose columns are padded to whole vectors), and row + ROWS ≤
+        // rows by the loops above.
+        unsafe {
+            let left = self.left.words.as_ptr().add(row * self.left.row_stride);
+            let right = self.right.words.as_ptr().add(self.right.place(column));
+            if column == 0 && self.left.column_stride == 1 {
+                // Nothing has read the rows below yet: a line of each is asked for at a time.
+                for first in (0..self.inner).step_by(LINE) {
+                    for row in ROWS..2 * ROWS {
+                        prefetch(left.wrapping_add(row * self.left.row_stride + first));
+                    }
+                    let words = first..self.inner.min(first + LINE);
+                    sums = self.add::<S, ROWS, VECTORS>(simd, left, right, words, sums);
+                }
+            } else {
+                sums = self.add::<S, ROWS, VECTORS>(simd, left, right, 0..self.inner, sums);
             }
         }
         let is_whole = column + VECTORS * S::F32_LANES <= self.columns;
@@ -224,15 +253,17 @@ impl<F: Factor, T: Element> Product<'_, F, T> {
     }
 }
 
-/// Asks for the first elements of a target while its values are still computed.
+/// Asks for a cache line that will be needed soon.
 #[inline(always)]
-fn prefetch<T>(target: &[T], elements: usize) {
+fn prefetch<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
-    for line in (0..elements).step_by(64 / size_of::<T>()) {
+    {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a hint, which any address may be given to.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(target.as_ptr().wrapping_add(line).cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 #[inline(always)]
