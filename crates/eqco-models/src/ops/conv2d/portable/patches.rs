@@ -47,7 +47,11 @@ fn convolve<T: Element>(
 ) {
     let channels = weights.columns;
     let [height, width] = window.grid;
-    let lines = band_lines::<T>(window, source.len() / window.image() * height);
+    let lines = band_lines::<T>(
+        window,
+        source.len() / window.image() * height,
+        window.patch(),
+    );
     with_scratch(
         panels_len::<T::Factor>(window.patch(), channels),
         |panels| {
@@ -102,9 +106,10 @@ fn multiply<F: Factor, T: Element>(
     .run();
 }
 
-/// Lines of the grid (of all images, counted through) of one band: equal shares of about the size of [`BAND_BYTES`].
-fn band_lines<T: Element>(window: &Window, lines: usize) -> usize {
-    let bytes = 4 * words::<T::Factor>(window.patch());
+/// Lines of the grid (of all images, counted through) of one band: equal shares of about the size of [`BAND_BYTES`], for so
+/// many elements a pixel.
+fn band_lines<T: Element>(window: &Window, lines: usize, elements: usize) -> usize {
+    let bytes = 4 * words::<T::Factor>(elements);
     let rows = (BAND_BYTES / bytes).clamp(BAND_ROWS.start, BAND_ROWS.end);
     let bands = (lines * window.grid[1] / rows).next_multiple_of(rayon::current_num_threads());
     lines.div_ceil(bands.max(1)).max(1)
@@ -343,7 +348,7 @@ fn weight_gradient_of<T: Element>(
     let patch = window.patch();
     let channels = gradient.len() / patch;
     let width = window.grid[1];
-    let lines = band_lines::<T>(window, share.len());
+    let lines = band_lines::<T>(window, share.len(), patch + channels);
     for first in share.clone().step_by(lines) {
         let band = first..(first + lines).min(share.end);
         let rows = band.len() * width;
