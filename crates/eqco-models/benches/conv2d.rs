@@ -13,7 +13,7 @@ use eqco_models::profile::Phase;
 use pulp::{Arch, Simd, WithSimd};
 
 /// Name, batch, input channels, output channels, kernel, stride, side.
-const SHAPES: [(&str, usize, usize, usize, usize, usize, usize); 24] = [
+const SHAPES: [(&str, usize, usize, usize, usize, usize, usize); 28] = [
     ("3x3 3->16 at 32", 64, 3, 16, 3, 1, 32),
     ("3x3 16->16 at 32", 64, 16, 16, 3, 1, 32),
     ("3x3 32->32 at 16", 64, 32, 32, 3, 1, 16),
@@ -21,6 +21,10 @@ const SHAPES: [(&str, usize, usize, usize, usize, usize, usize); 24] = [
     ("1x1 s2 16->32 at 32", 64, 16, 32, 1, 2, 32),
     ("3x3 64->64 at 32", 64, 64, 64, 3, 1, 32),
     ("3x3 128->128 at 16", 64, 128, 128, 3, 1, 16),
+    ("3x3 64->64 at 8", 64, 64, 64, 3, 1, 8),
+    ("3x3 128->128 at 4", 64, 128, 128, 3, 1, 4),
+    ("3x3 s2 32->64 at 16", 64, 32, 64, 3, 2, 16),
+    ("3x3 s2 64->128 at 8", 64, 64, 128, 3, 2, 8),
     ("3x3 s2 128->128 at 16", 64, 128, 128, 3, 2, 16),
     ("3x3 256->256 at 8", 64, 256, 256, 3, 1, 8),
     ("3x3 512->512 at 4", 64, 512, 512, 3, 1, 4),

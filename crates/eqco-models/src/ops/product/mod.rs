@@ -42,15 +42,6 @@ pub(crate) struct Right<'a> {
 }
 
 impl<'a> Right<'a> {
-    /// A row-major matrix, or a part of the columns of a wider one.
-    pub(crate) fn row_major(words: &'a [f32], row_stride: usize) -> Self {
-        Self {
-            words,
-            row_stride,
-            panel_stride: PANEL,
-        }
-    }
-
     /// Panels one behind the other, `inner` rows each.
     pub(crate) fn panels(words: &'a [f32], inner: usize) -> Self {
         Self {
@@ -326,7 +317,11 @@ mod tests {
                             row_stride,
                             column_stride,
                         },
-                        right: Right::row_major(&right, width),
+                        right: Right {
+                            words: &right,
+                            row_stride: width,
+                            panel_stride: PANEL,
+                        },
                         target: &mut target,
                         target_stride: columns,
                         accumulate,

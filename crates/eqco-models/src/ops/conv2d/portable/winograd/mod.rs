@@ -15,9 +15,12 @@
 //! Where the CPU multiplies pairs of bf16, the gradients of bf16 maps take their products from transformed tiles and weights that
 //! are rounded to bf16: 1.0 to 1.4 % of the root mean square. The forward pass never does.
 
+mod input_tiles;
+mod layout;
+mod output_tiles;
+mod products;
 #[cfg(test)]
 mod tests;
-mod tiles;
 mod tiling;
 mod transforms;
 mod weights;
@@ -27,15 +30,17 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use self::tiles::{OutputTiles, Words, points_len, transform_input, transform_output_gradient};
+use self::input_tiles::{transform_input, transform_output_gradient};
+use self::layout::Layout;
+use self::output_tiles::OutputTiles;
+use self::products::{GradientProducts, TileProducts};
 use self::tiling::Tiling;
 use self::transforms::POINTS;
 use self::weights::{Direction, GradientOfWeights, Weights, transformed_len};
 use super::super::Geometry;
 use crate::ops::element::Element;
-use crate::ops::factor::{Factor, words};
+use crate::ops::factor::Factor;
 use crate::ops::lanes::split;
-use crate::ops::product::{Left, Product, Right};
 use crate::ops::scratch::with_scratch;
 
 /// More transformed weights than this are handled in ranges of channels.
@@ -135,16 +140,26 @@ fn by_blocks<T: Element, F: Factor>(
     );
     let blocks = tiling.blocks(0..tiling.rows(), tiling.cached_tiles());
     let parts = tiling.split_output(&blocks, y);
+    let layout = Layout::of_channels::<F>(from);
     with_scratch(transformed_len::<F>(from, to), |transformed| {
         weights.transform::<F>(0..to, transformed);
         let weights = &*transformed;
         blocks.into_par_iter().zip(parts).for_each(|(rows, y)| {
             let tiles = rows.len() * tiling.columns;
-            let input_len = points_len::<F>(tiles, from, Words::OfChannels);
-            with_scratch(input_len + POINTS * tiles * to, |scratch| {
-                let (inputs, products) = scratch.split_at_mut(input_len);
-                transform_input::<T, F>(tiling, rows.clone(), x, Words::OfChannels, inputs);
-                multiply::<F>(inputs, words::<F>(from), weights, to, products);
+            let lengths = [layout, Layout::of_tiles::<f32>(to)].map(|layout| layout.len(tiles));
+            with_scratch(lengths.iter().sum(), |scratch| {
+                let (inputs, products) = scratch.split_at_mut(lengths[0]);
+                transform_input::<T, F>(tiling, rows.clone(), x, layout, inputs);
+                TileProducts {
+                    tiles,
+                    from,
+                    to,
+                    inputs,
+                    weights,
+                    products,
+                    factor: PhantomData::<F>,
+                }
+                .run();
                 OutputTiles {
                     tiling,
                     rows,
@@ -173,92 +188,71 @@ fn by_channels<T: Element, F: Factor>(
         tiling.geometry().out_channels,
     );
     let blocks = tiling.blocks(0..tiling.rows(), TILES);
-    let all = POINTS * tiling.tiles();
-    let from_words = words::<F>(from);
-    with_scratch(all * (from_words + to), |scratch| {
-        let (inputs, products) = scratch.split_at_mut(all * from_words);
-        let lengths = blocks
-            .iter()
-            .map(|rows| POINTS * rows.len() * tiling.columns * from_words);
-        let parts = split_parts(lengths, inputs);
-        blocks.par_iter().zip(parts).for_each(|(rows, inputs)| {
-            transform_input::<T, F>(tiling, rows.clone(), x, Words::OfChannels, inputs);
-        });
-        let inputs = &*inputs;
-        products
-            .par_chunks_mut(all * RANGE)
-            .enumerate()
-            .for_each(|(range, products)| {
-                let first = range * RANGE;
-                let width = RANGE.min(to - first);
-                with_scratch(transformed_len::<F>(from, width), |transformed| {
-                    weights.transform::<F>(first..first + width, transformed);
-                    for rows in &blocks {
-                        let start = POINTS * rows.start * tiling.columns;
-                        let count = POINTS * rows.len() * tiling.columns;
-                        multiply::<F>(
-                            &inputs[start * from_words..][..count * from_words],
-                            from_words,
-                            transformed,
-                            width,
-                            &mut products[start * width..][..count * width],
-                        );
-                    }
-                });
+    let layout = Layout::of_channels::<F>(from);
+    let ranges: Vec<Range<usize>> = (0..to)
+        .step_by(RANGE)
+        .map(|first| first..to.min(first + RANGE))
+        .collect();
+    let range_layout = |range: &Range<usize>| Layout::of_tiles::<f32>(range.len());
+    let range_lengths = ranges
+        .iter()
+        .map(|range| range_layout(range).len(tiling.tiles()));
+    let input_len = layout.len(tiling.tiles());
+    with_scratch(
+        input_len + range_lengths.clone().sum::<usize>(),
+        |scratch| {
+            let (inputs, products) = scratch.split_at_mut(input_len);
+            let lengths = blocks
+                .iter()
+                .map(|rows| layout.len(rows.len() * tiling.columns));
+            let parts = split_parts(lengths, inputs);
+            blocks.par_iter().zip(parts).for_each(|(rows, inputs)| {
+                transform_input::<T, F>(tiling, rows.clone(), x, layout, inputs);
             });
-        let products = &*products;
-        let parts = tiling.split_output(&blocks, y);
-        blocks.par_iter().zip(parts).for_each(|(rows, y)| {
-            for first in (0..to).step_by(RANGE) {
-                let width = RANGE.min(to - first);
-                let start = POINTS * rows.start * tiling.columns;
-                let count = POINTS * rows.len() * tiling.columns;
-                OutputTiles {
-                    tiling,
-                    rows: rows.clone(),
-                    products: &products[all * first + start * width..][..count * width],
-                    first_channel: first,
-                    width,
-                    y,
-                    accumulate,
+            let inputs = &*inputs;
+            let mut products = split_parts(range_lengths, products);
+            products
+                .par_iter_mut()
+                .zip(&ranges)
+                .for_each(|(products, range)| {
+                    with_scratch(transformed_len::<F>(from, range.len()), |transformed| {
+                        weights.transform::<F>(range.clone(), transformed);
+                        for rows in &blocks {
+                            let tiles = tiling.tiles_of(rows);
+                            let places =
+                                |layout: Layout| layout.len(tiles.start)..layout.len(tiles.end);
+                            TileProducts {
+                                tiles: tiles.len(),
+                                from,
+                                to: range.len(),
+                                inputs: &inputs[places(layout)],
+                                weights: transformed,
+                                products: &mut products[places(range_layout(range))],
+                                factor: PhantomData::<F>,
+                            }
+                            .run();
+                        }
+                    });
+                });
+            let parts = tiling.split_output(&blocks, y);
+            blocks.par_iter().zip(parts).for_each(|(rows, y)| {
+                let tiles = tiling.tiles_of(rows);
+                for (range, products) in ranges.iter().zip(&products) {
+                    let layout = range_layout(range);
+                    OutputTiles {
+                        tiling,
+                        rows: rows.clone(),
+                        products: &products[layout.len(tiles.start)..layout.len(tiles.end)],
+                        first_channel: range.start,
+                        width: range.len(),
+                        y,
+                        accumulate,
+                    }
+                    .run();
                 }
-                .run();
-            }
-        });
-    });
-}
-
-/// For every point, `products[tiles, to] = inputs[tiles, from] · weights[from, to]`, `from` in words.
-fn multiply<F: Factor>(
-    inputs: &[f32],
-    from: usize,
-    weights: &[f32],
-    to: usize,
-    products: &mut [f32],
-) {
-    let tiles = inputs.len() / POINTS / from;
-    for ((inputs, weights), products) in inputs
-        .chunks_exact(tiles * from)
-        .zip(weights.chunks_exact(from * to))
-        .zip(products.chunks_exact_mut(tiles * to))
-    {
-        Product {
-            rows: tiles,
-            inner: from,
-            columns: to,
-            left: Left {
-                words: inputs,
-                row_stride: from,
-                column_stride: 1,
-            },
-            right: Right::row_major(weights, to),
-            target: products,
-            target_stride: to,
-            accumulate: false,
-            factor: PhantomData::<F>,
-        }
-        .run();
-    }
+            });
+        },
+    );
 }
 
 /// `dw (+)= ` gradient with respect to the weights.
@@ -271,14 +265,14 @@ pub(super) fn backward_weight<T: Element>(
 ) {
     let tiling = Tiling::new(geometry);
     if fits_cache(geometry) {
-        weights_by_blocks(&tiling, x, dy, dw, accumulate);
+        weights_by_blocks::<T, T::Factor>(&tiling, x, dy, dw, accumulate);
     } else {
-        weights_by_channels(&tiling, x, dy, dw, accumulate);
+        weights_by_channels::<T, T::Factor>(&tiling, x, dy, dw, accumulate);
     }
 }
 
 /// Each thread sums over its own share of the tile rows.
-fn weights_by_blocks<T: Element>(
+fn weights_by_blocks<T: Element, F: Factor>(
     tiling: &Tiling,
     x: &[T],
     dy: &[T],
@@ -287,6 +281,7 @@ fn weights_by_blocks<T: Element>(
 ) {
     let geometry = tiling.geometry();
     let (inputs, outputs) = (geometry.in_channels, geometry.out_channels);
+    let layouts = [inputs, outputs].map(Layout::of_tiles::<F>);
     let length = transformed_len::<f32>(outputs, inputs);
     let shares = split(tiling.rows(), rayon::current_num_threads());
     with_scratch(length * shares.len(), |partials| {
@@ -300,24 +295,24 @@ fn weights_by_blocks<T: Element>(
                     .enumerate()
                 {
                     let tiles = rows.len() * tiling.columns;
-                    let row = points_len::<T::Factor>(tiles, 1, Words::OfTiles);
-                    with_scratch(row * (inputs + outputs), |scratch| {
-                        let (x_tiles, dy_tiles) = scratch.split_at_mut(row * inputs);
-                        let kind = Words::OfTiles;
-                        transform_input::<T, T::Factor>(tiling, rows.clone(), x, kind, x_tiles);
-                        transform_output_gradient::<T, T::Factor>(tiling, rows, dy, dy_tiles);
-                        let gradients = Columns {
-                            words: dy_tiles,
-                            channels: outputs,
+                    let lengths = layouts.map(|layout| layout.len(tiles));
+                    with_scratch(lengths.iter().sum(), |scratch| {
+                        let (x_tiles, dy_tiles) = scratch.split_at_mut(lengths[0]);
+                        let [x_layout, dy_layout] = layouts;
+                        transform_input::<T, F>(tiling, rows.clone(), x, x_layout, x_tiles);
+                        transform_output_gradient::<T, F>(tiling, rows, dy, dy_layout, dy_tiles);
+                        GradientProducts {
+                            tiles,
+                            outputs,
                             range: 0..outputs,
-                        };
-                        multiply_gradients::<T::Factor>(
-                            gradients,
-                            x_tiles,
                             inputs,
-                            sums,
-                            index > 0,
-                        );
+                            gradients: dy_tiles,
+                            x: x_tiles,
+                            sums: &mut *sums,
+                            accumulate: index > 0,
+                            factor: PhantomData::<F>,
+                        }
+                        .run();
                     });
                 }
             });
@@ -339,7 +334,7 @@ fn weights_by_blocks<T: Element>(
 }
 
 /// Transformed tiles of the whole batch, sums by ranges of output channels.
-fn weights_by_channels<T: Element>(
+fn weights_by_channels<T: Element, F: Factor>(
     tiling: &Tiling,
     x: &[T],
     dy: &[T],
@@ -349,47 +344,44 @@ fn weights_by_channels<T: Element>(
     let geometry = tiling.geometry();
     let (inputs, outputs) = (geometry.in_channels, geometry.out_channels);
     let blocks = tiling.blocks(0..tiling.rows(), TILES);
-    // Words a channel that each block takes, one behind the other.
-    let lengths = blocks
-        .iter()
-        .map(|rows| points_len::<T::Factor>(rows.len() * tiling.columns, 1, Words::OfTiles));
-    let all: usize = lengths.clone().sum();
-    with_scratch(all * (inputs + outputs), |scratch| {
-        let (x_tiles, dy_tiles) = scratch.split_at_mut(all * inputs);
-        let x_parts = split_parts(lengths.clone().map(|length| length * inputs), x_tiles);
-        let dy_parts = split_parts(lengths.clone().map(|length| length * outputs), dy_tiles);
-        let parts = x_parts.into_par_iter().zip(dy_parts);
+    let layouts = [inputs, outputs].map(Layout::of_tiles::<F>);
+    // Every block begins with words of its own: its last tile may share none.
+    let lengths = layouts.map(|layout| {
+        let lengths = blocks
+            .iter()
+            .map(|rows| layout.len(tiling.tiles_of(rows).len()));
+        lengths.collect::<Vec<_>>()
+    });
+    let [x_len, dy_len] = [0, 1].map(|side| lengths[side].iter().sum::<usize>());
+    with_scratch(x_len + dy_len, |scratch| {
+        let (x_tiles, dy_tiles) = scratch.split_at_mut(x_len);
+        let mut x_parts = split_parts(lengths[0].iter().copied(), x_tiles);
+        let mut dy_parts = split_parts(lengths[1].iter().copied(), dy_tiles);
         blocks
             .par_iter()
-            .zip(parts)
+            .zip(x_parts.par_iter_mut().zip(&mut dy_parts))
             .for_each(|(rows, (x_tiles, dy_tiles))| {
-                let kind = Words::OfTiles;
-                transform_input::<T, T::Factor>(tiling, rows.clone(), x, kind, x_tiles);
-                transform_output_gradient::<T, T::Factor>(tiling, rows.clone(), dy, dy_tiles);
+                transform_input::<T, F>(tiling, rows.clone(), x, layouts[0], x_tiles);
+                transform_output_gradient::<T, F>(tiling, rows.clone(), dy, layouts[1], dy_tiles);
             });
-        let (x_tiles, dy_tiles) = (&*x_tiles, &*dy_tiles);
-        let lengths: Vec<usize> = lengths.collect();
         dw.par_chunks_mut(RANGE * 9 * inputs)
             .enumerate()
             .for_each(|(range, dw)| {
                 let width = dw.len() / 9 / inputs;
                 with_scratch(transformed_len::<f32>(width, inputs), |sums| {
-                    let mut start = 0;
-                    for length in &lengths {
-                        let gradients = Columns {
-                            words: &dy_tiles[start * outputs..][..length * outputs],
-                            channels: outputs,
+                    for (index, rows) in blocks.iter().enumerate() {
+                        GradientProducts {
+                            tiles: tiling.tiles_of(rows).len(),
+                            outputs,
                             range: range * RANGE..range * RANGE + width,
-                        };
-                        let x_tiles = &x_tiles[start * inputs..][..length * inputs];
-                        multiply_gradients::<T::Factor>(
-                            gradients,
-                            x_tiles,
                             inputs,
-                            sums,
-                            start > 0,
-                        );
-                        start += length;
+                            gradients: &*dy_parts[index],
+                            x: &*x_parts[index],
+                            sums: &mut *sums,
+                            accumulate: index > 0,
+                            factor: PhantomData::<F>,
+                        }
+                        .run();
                     }
                     GradientOfWeights {
                         partials: &[sums],
@@ -414,45 +406,4 @@ fn split_parts(lengths: impl Iterator<Item = usize>, array: &mut [f32]) -> Vec<&
             part
         })
         .collect()
-}
-
-/// Some channels of words `[36, tiles / depth, channels]`.
-struct Columns<'a> {
-    words: &'a [f32],
-    channels: usize,
-    range: Range<usize>,
-}
-
-/// For every point, `sums[range, inputs] (+)= gradients[tiles, range]' · x_tiles[tiles, inputs]`.
-fn multiply_gradients<F: Factor>(
-    gradients: Columns<'_>,
-    x_tiles: &[f32],
-    inputs: usize,
-    sums: &mut [f32],
-    accumulate: bool,
-) {
-    let tiles = x_tiles.len() / POINTS / inputs;
-    let width = gradients.range.len();
-    for ((x_tiles, dy_tiles), sums) in x_tiles
-        .chunks_exact(tiles * inputs)
-        .zip(gradients.words.chunks_exact(tiles * gradients.channels))
-        .zip(sums.chunks_exact_mut(width * inputs))
-    {
-        Product {
-            rows: width,
-            inner: tiles,
-            columns: inputs,
-            left: Left {
-                words: &dy_tiles[gradients.range.start..],
-                row_stride: 1,
-                column_stride: gradients.channels,
-            },
-            right: Right::row_major(x_tiles, inputs),
-            target: sums,
-            target_stride: inputs,
-            accumulate,
-            factor: PhantomData::<F>,
-        }
-        .run();
-    }
 }
