@@ -133,6 +133,19 @@ pub(crate) fn instruction_set() -> &'static str {
     }
 }
 
+/// Asks for a cache line that will be needed soon.
+#[inline(always)]
+pub(crate) fn prefetch<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which any address may be given to.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// Applies `kernel` to equal chunks of two slices of one length, in parallel.
 pub(crate) fn zip_chunks<T: Send, S: Sync>(
     target: &mut [T],

@@ -12,7 +12,7 @@ use pulp::{Simd, WithSimd};
 
 use super::element::Element;
 use super::factor::Factor;
-use super::lanes::dispatch;
+use super::lanes::{dispatch, prefetch};
 
 /// Columns of a panel: two of the widest vectors.
 pub(crate) const PANEL: usize = 32;
@@ -242,19 +242,6 @@ impl<F: Factor, T: Element> Product<'_, F, T> {
             }
         }
     }
-}
-
-/// Asks for a cache line that will be needed soon.
-#[inline(always)]
-fn prefetch<T>(address: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint, which any address may be given to.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
 }
 
 #[inline(always)]

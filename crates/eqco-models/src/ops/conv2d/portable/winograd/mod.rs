@@ -36,7 +36,7 @@ use self::output_tiles::OutputTiles;
 use self::products::{GradientProducts, TileProducts};
 use self::tiling::Tiling;
 use self::transforms::POINTS;
-use self::weights::{Direction, GradientOfWeights, Weights, transformed_len};
+use self::weights::{Direction, GradientOfWeights, WeightLayout, Weights};
 use super::super::Geometry;
 use crate::ops::element::Element;
 use crate::ops::factor::Factor;
@@ -58,13 +58,6 @@ pub(super) fn suits(geometry: &Geometry) -> bool {
         && geometry.in_channels.is_multiple_of(16)
         && geometry.out_channels.is_multiple_of(16)
         && geometry.batch > 0
-}
-
-/// Whether the forward pass is quicker than direct sums of pairs of bf16. Measured, with the transform of the weights as the
-/// constant: 36 products of f32 (a tile) take as long as the 81 products of bf16 of nine pixels.
-pub(super) fn outruns_pairs(geometry: &Geometry) -> bool {
-    let pixels = geometry.batch * geometry.out_height() * geometry.out_width();
-    9 * Tiling::new(geometry).tiles() + 440 < pixels
 }
 
 fn fits_cache(geometry: &Geometry) -> bool {
@@ -141,7 +134,7 @@ fn by_blocks<T: Element, F: Factor>(
     let blocks = tiling.blocks(0..tiling.rows(), tiling.cached_tiles());
     let parts = tiling.split_output(&blocks, y);
     let layout = Layout::of_channels::<F>(from);
-    with_scratch(transformed_len::<F>(from, to), |transformed| {
+    with_scratch(WeightLayout::new::<F>(to).len(from), |transformed| {
         weights.transform::<F>(0..to, transformed);
         let weights = &*transformed;
         blocks.into_par_iter().zip(parts).for_each(|(rows, y)| {
@@ -215,24 +208,27 @@ fn by_channels<T: Element, F: Factor>(
                 .par_iter_mut()
                 .zip(&ranges)
                 .for_each(|(products, range)| {
-                    with_scratch(transformed_len::<F>(from, range.len()), |transformed| {
-                        weights.transform::<F>(range.clone(), transformed);
-                        for rows in &blocks {
-                            let tiles = tiling.tiles_of(rows);
-                            let places =
-                                |layout: Layout| layout.len(tiles.start)..layout.len(tiles.end);
-                            TileProducts {
-                                tiles: tiles.len(),
-                                from,
-                                to: range.len(),
-                                inputs: &inputs[places(layout)],
-                                weights: transformed,
-                                products: &mut products[places(range_layout(range))],
-                                factor: PhantomData::<F>,
+                    with_scratch(
+                        WeightLayout::new::<F>(range.len()).len(from),
+                        |transformed| {
+                            weights.transform::<F>(range.clone(), transformed);
+                            for rows in &blocks {
+                                let tiles = tiling.tiles_of(rows);
+                                let places =
+                                    |layout: Layout| layout.len(tiles.start)..layout.len(tiles.end);
+                                TileProducts {
+                                    tiles: tiles.len(),
+                                    from,
+                                    to: range.len(),
+                                    inputs: &inputs[places(layout)],
+                                    weights: transformed,
+                                    products: &mut products[places(range_layout(range))],
+                                    factor: PhantomData::<F>,
+                                }
+                                .run();
                             }
-                            .run();
-                        }
-                    });
+                        },
+                    );
                 });
             let parts = tiling.split_output(&blocks, y);
             blocks.par_iter().zip(parts).for_each(|(rows, y)| {
@@ -282,7 +278,7 @@ fn weights_by_blocks<T: Element, F: Factor>(
     let geometry = tiling.geometry();
     let (inputs, outputs) = (geometry.in_channels, geometry.out_channels);
     let layouts = [inputs, outputs].map(Layout::of_tiles::<F>);
-    let length = transformed_len::<f32>(outputs, inputs);
+    let length = POINTS * outputs * inputs;
     let shares = split(tiling.rows(), rayon::current_num_threads());
     with_scratch(length * shares.len(), |partials| {
         partials
@@ -368,7 +364,7 @@ fn weights_by_channels<T: Element, F: Factor>(
             .enumerate()
             .for_each(|(range, dw)| {
                 let width = dw.len() / 9 / inputs;
-                with_scratch(transformed_len::<f32>(width, inputs), |sums| {
+                with_scratch(POINTS * width * inputs, |sums| {
                     for (index, rows) in blocks.iter().enumerate() {
                         GradientProducts {
                             tiles: tiling.tiles_of(rows).len(),

@@ -7,8 +7,12 @@ use pulp::{Simd, WithSimd};
 
 use super::layout::{BLOCK, BLOCK_WORDS, Layout};
 use super::transforms::POINTS;
+use super::weights::WeightLayout;
 use crate::ops::factor::{Factor, words};
-use crate::ops::lanes::dispatch;
+use crate::ops::lanes::{dispatch, prefetch};
+
+/// Inputs of more bytes are not in the second-level cache.
+const NEAR_BYTES: usize = 1 << 19;
 
 /// `products[tiles, to] = inputs[tiles, from] · weights[from, to]`.
 pub(super) struct TileProducts<'a, F> {
@@ -17,7 +21,7 @@ pub(super) struct TileProducts<'a, F> {
     pub(super) to: usize,
     /// Words of channels.
     pub(super) inputs: &'a [f32],
-    /// Words `[36, from / depth, to]`.
+    /// In a [`WeightLayout`].
     pub(super) weights: &'a [f32],
     /// In the layout of f32 tiles.
     pub(super) products: &'a mut [f32],
@@ -31,7 +35,8 @@ impl<F: Factor> TileProducts<'_, F> {
         let (inputs, products) = self.layouts();
         assert!(self.from.is_multiple_of(BLOCK) && self.to.is_multiple_of(BLOCK));
         assert_eq!(self.inputs.len(), inputs.len(self.tiles));
-        assert_eq!(self.weights.len(), POINTS * words::<F>(self.from) * self.to);
+        let weights = WeightLayout::new::<F>(self.to);
+        assert_eq!(self.weights.len(), weights.len(self.from));
         assert_eq!(self.products.len(), products.len(self.tiles));
         dispatch(self);
     }
@@ -101,10 +106,24 @@ impl<F: Factor> TileProducts<'_, F> {
         let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
         // SAFETY: `run` checked that the arrays are whole, and the caller the rows and columns.
         unsafe {
-            let mut left = self.inputs.as_ptr().add(row * from.stride() + point * line);
-            let weights = point * words::<F>(self.from) * self.to + column;
-            let mut right = self.weights.as_ptr().add(weights);
+            let start = self.inputs.as_ptr();
+            let mut left = start.add(row * from.stride() + point * line);
+            let is_far = size_of_val(self.inputs) > NEAR_BYTES;
+            // What is read next: the rows below, or the first ones at the next point.
+            let mut next = if row + ROWS < self.tiles {
+                left.wrapping_add(ROWS * from.stride())
+            } else {
+                start.wrapping_add((point + 1) * line)
+            };
+            let weights = WeightLayout::new::<F>(self.to).stride();
+            let mut right = self.weights.as_ptr().add(point * weights + column);
             for _ in 0..from.blocks {
+                if is_far {
+                    for index in 0..ROWS {
+                        prefetch(next.wrapping_add(index * from.stride()));
+                    }
+                    next = next.wrapping_add(POINTS * line);
+                }
                 for word in 0..line {
                     let mut vectors = [simd.splat_f32s(0.0); VECTORS];
                     for (index, vector) in vectors.iter_mut().enumerate() {
@@ -119,7 +138,7 @@ impl<F: Factor> TileProducts<'_, F> {
                     }
                 }
                 left = left.wrapping_add(POINTS * line);
-                right = right.wrapping_add(line * self.to);
+                right = right.wrapping_add(POINTS * weights);
             }
             for (index, sums) in sums.into_iter().enumerate() {
                 let start = (row + index) * to.stride() + point * BLOCK;

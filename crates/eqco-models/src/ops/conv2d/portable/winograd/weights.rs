@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
+use super::layout::BLOCK;
 use super::transforms::{IN, POINTS, both_ways, weight_gradient_line, weight_line};
-use crate::ops::factor::{Factor, words};
+use crate::ops::factor::Factor;
 use crate::ops::lanes::dispatch;
 use crate::ops::scratch::with_scratch;
 
@@ -36,46 +37,59 @@ impl Weights<'_> {
         self.values.len() / TAPS / self.inputs
     }
 
-    /// G·w·Gᵀ as words `[36, from / depth, columns]`, where `columns` are some of the channels that the convolution leads to.
-    pub(super) fn transform<F: Factor>(&self, columns: Range<usize>, transformed: &mut [f32]) {
+    /// Channels that the convolution starts from.
+    fn from(&self) -> usize {
         match self.direction {
-            Direction::Forward => with_scratch(self.inputs * TAPS * columns.len(), |turned| {
-                self.transpose(columns.clone(), turned);
-                dispatch(Transform::<F> {
-                    source: turned,
-                    row: TAPS * columns.len(),
-                    tap: columns.len(),
-                    rows: self.inputs,
-                    width: columns.len(),
-                    is_reversed: false,
-                    transformed,
-                    factor: PhantomData,
-                });
-            }),
-            Direction::Transposed => dispatch(Transform::<F> {
-                source: &self.values[columns.start..],
-                row: TAPS * self.inputs,
-                tap: self.inputs,
-                rows: self.outputs(),
-                width: columns.len(),
-                is_reversed: true,
-                transformed,
-                factor: PhantomData,
-            }),
+            Direction::Forward => self.inputs,
+            Direction::Transposed => self.outputs(),
         }
     }
 
-    /// `[O,9,I]` to `[I,9,columns]`, in squares that stay in the first-level cache.
-    fn transpose(&self, columns: Range<usize>, turned: &mut [f32]) {
+    /// G·w·Gᵀ in a [`WeightLayout`], where `columns` are some of the channels that the convolution leads to.
+    pub(super) fn transform<F: Factor>(&self, columns: Range<usize>, transformed: &mut [f32]) {
+        let layout = WeightLayout::new::<F>(columns.len());
+        assert_eq!(transformed.len(), layout.len(self.from()));
+        with_scratch(BLOCK * TAPS * columns.len(), |turned| {
+            let blocks = transformed.chunks_exact_mut(POINTS * layout.stride());
+            for (block, transformed) in blocks.enumerate() {
+                let rows = block * BLOCK..(block + 1) * BLOCK;
+                let (source, row, tap) = match self.direction {
+                    Direction::Forward => {
+                        self.turn(rows, columns.clone(), turned);
+                        (&*turned, TAPS * columns.len(), columns.len())
+                    }
+                    Direction::Transposed => {
+                        let start = rows.start * TAPS * self.inputs + columns.start;
+                        (&self.values[start..], TAPS * self.inputs, self.inputs)
+                    }
+                };
+                dispatch(Transform::<F> {
+                    source,
+                    row,
+                    tap,
+                    is_reversed: self.direction == Direction::Transposed,
+                    layout,
+                    transformed,
+                    factor: PhantomData,
+                });
+            }
+        });
+    }
+
+    /// `[O,9,I]` to `[16,9,columns]` for sixteen input channels.
+    fn turn(&self, inputs: Range<usize>, columns: Range<usize>, turned: &mut [f32]) {
         let width = columns.len();
-        for first in (0..self.inputs).step_by(16) {
-            for tap in 0..TAPS {
-                for (index, output) in columns.clone().enumerate() {
-                    let source = &self.values[(output * TAPS + tap) * self.inputs + first..];
-                    for (offset, value) in
-                        source.iter().take(16.min(self.inputs - first)).enumerate()
-                    {
-                        turned[((first + offset) * TAPS + tap) * width + index] = *value;
+        for tap in 0..TAPS {
+            for first in (0..width).step_by(BLOCK) {
+                let source = |output: usize| {
+                    let output = columns.start + first + output;
+                    &self.values[(output * TAPS + tap) * self.inputs + inputs.start..][..BLOCK]
+                };
+                let rows: [&[f32]; BLOCK] = std::array::from_fn(source);
+                for input in 0..BLOCK {
+                    let target = &mut turned[(input * TAPS + tap) * width + first..][..BLOCK];
+                    for (target, row) in target.iter_mut().zip(rows) {
+                        *target = row[input];
                     }
                 }
             }
@@ -83,15 +97,42 @@ impl Weights<'_> {
     }
 }
 
+/// How transformed weights lie in memory: words `[from / 16, 36, 16 / depth, width]`, so that a product reads one piece for
+/// every block of channels, and the 36 points of a weight lie near each other.
+#[derive(Clone, Copy)]
+pub(super) struct WeightLayout {
+    width: usize,
+    /// Rows of words of a block at one point.
+    rows: usize,
+}
+
+impl WeightLayout {
+    pub(super) fn new<F: Factor>(width: usize) -> Self {
+        Self {
+            width,
+            rows: BLOCK / F::DEPTH,
+        }
+    }
+
+    /// Words from one point of a block to the next: a gap keeps them from sharing few sets of the first-level cache.
+    pub(super) fn stride(self) -> usize {
+        self.rows * self.width + BLOCK
+    }
+
+    /// Words of the weights from so many channels.
+    pub(super) fn len(self, from: usize) -> usize {
+        from / BLOCK * POINTS * self.stride()
+    }
+}
+
+/// The transform of one block of sixteen channels.
 struct Transform<'a, F> {
     source: &'a [f32],
     /// Distance of rows and of taps in the source.
     row: usize,
     tap: usize,
-    rows: usize,
-    width: usize,
     is_reversed: bool,
-    /// Words `[36, rows / depth, width]`.
+    layout: WeightLayout,
     transformed: &'a mut [f32],
     factor: PhantomData<F>,
 }
@@ -101,9 +142,9 @@ impl<F: Factor> WithSimd for Transform<'_, F> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let plane = words::<F>(self.rows) * self.width;
-        for row in 0..self.rows {
-            for column in (0..self.width).step_by(S::F32_LANES) {
+        let width = self.layout.width;
+        for row in 0..BLOCK {
+            for column in (0..width).step_by(S::F32_LANES) {
                 let mut square = [[simd.splat_f32s(0.0); 3]; 3];
                 for (index, value) in square.as_flattened_mut().iter_mut().enumerate() {
                     let tap = if self.is_reversed {
@@ -121,7 +162,7 @@ impl<F: Factor> WithSimd for Transform<'_, F> {
                     |line| weight_line(simd, line),
                 );
                 for (index, value) in points.as_flattened().iter().enumerate() {
-                    let place = index * plane + row / F::DEPTH * self.width + column;
+                    let place = index * self.layout.stride() + row / F::DEPTH * width + column;
                     let target = &mut self.transformed[place..][..S::F32_LANES];
                     F::put(simd, *value, row % F::DEPTH, target);
                 }
@@ -185,9 +226,4 @@ impl WithSimd for GradientOfWeights<'_> {
             }
         }
     }
-}
-
-/// Words of the points of `rows` x `width` weights.
-pub(super) fn transformed_len<F: Factor>(rows: usize, width: usize) -> usize {
-    POINTS * words::<F>(rows) * width
 }
