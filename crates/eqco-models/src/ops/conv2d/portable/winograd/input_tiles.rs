@@ -209,7 +209,13 @@ impl<'a, T: Element, F: Factor, const SIDE: usize> Tiles<'a, T, F, SIDE> {
         columns: [usize; SIDE],
         tile: usize,
     ) {
-        let start = tile / self.layout.sharing * self.layout.stride();
+        // Divisions by what the compiler knows.
+        let (group, turn) = if self.layout.sharing == 1 {
+            (tile, 0)
+        } else {
+            (tile / F::DEPTH, tile % F::DEPTH)
+        };
+        let start = group * self.layout.stride();
         for channel in (0..self.map.channels).step_by(S::F32_LANES) {
             let (block, lane) = (channel / BLOCK, channel % BLOCK);
             for row in 0..IN {
@@ -226,13 +232,14 @@ impl<'a, T: Element, F: Factor, const SIDE: usize> Tiles<'a, T, F, SIDE> {
                 for (point, value) in transform(values).into_iter().enumerate() {
                     let place = line + point * self.layout.line;
                     // SAFETY: `new` made sure of the tile, which has 36 lines for each block of channels.
-                    unsafe { self.put(simd, value, place, lane, tile) };
+                    unsafe { self.put(simd, value, place, lane, turn) };
                 }
             }
         }
     }
 
-    /// Stores a vector of channels, from `lane` of their block on, into the words of their line at `place`.
+    /// Stores a vector of channels, from `lane` of their block on, into the words of their line at `place`; tiles
+    /// that share words take turns.
     ///
     /// # Safety
     /// The line must lie within the array.
@@ -243,7 +250,7 @@ impl<'a, T: Element, F: Factor, const SIDE: usize> Tiles<'a, T, F, SIDE> {
         value: S::f32s,
         place: usize,
         lane: usize,
-        tile: usize,
+        turn: usize,
     ) {
         // SAFETY: as the caller promises.
         unsafe {
@@ -254,7 +261,7 @@ impl<'a, T: Element, F: Factor, const SIDE: usize> Tiles<'a, T, F, SIDE> {
                 F::store_vector(simd, value, target);
             } else {
                 let target = std::slice::from_raw_parts_mut(line.add(lane), S::F32_LANES);
-                F::put(simd, value, tile % self.layout.sharing, target);
+                F::put(simd, value, turn, target);
             }
         }
     }
