@@ -7,8 +7,9 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use candle_core::DType;
 use eqco_models::ops::conv2d::{Geometry, portable};
-use eqco_models::ops::element::Element;
+use eqco_models::ops::element::{Element, ElementVisitor, visit_element};
 use eqco_models::profile::Phase;
 use pulp::{Arch, Simd, WithSimd};
 
@@ -90,18 +91,29 @@ fn argument(flag: &str) -> Option<String> {
 fn line(name: &str, geometry: &Geometry, winograd: bool) {
     let kernel = portable::kernel_name::<f32>(geometry, winograd, Phase::Forward);
     print!("{name:22} {kernel:9}");
-    for rates in [
-        rates::<f32>(geometry, winograd),
-        rates::<eqco_models::ops::native_bf16::NativeBf16>(geometry, winograd),
-    ] {
-        for rate in rates {
+    for dtype in [DType::F32, DType::BF16] {
+        let passes = Passes { geometry, winograd };
+        for rate in visit_element(dtype, passes).expect("f32 and bf16 are elements") {
             print!(" {rate:9.0}");
         }
     }
     println!();
 }
 
-/// GFLOP/s of the three passes.
+/// GFLOP/s of the three passes of a convolution.
+struct Passes<'a> {
+    geometry: &'a Geometry,
+    winograd: bool,
+}
+
+impl ElementVisitor for Passes<'_> {
+    type Output = [f64; 3];
+
+    fn visit<T: Element>(self) -> [f64; 3] {
+        rates::<T>(self.geometry, self.winograd)
+    }
+}
+
 fn rates<T: Element>(geometry: &Geometry, winograd: bool) -> [f64; 3] {
     let values = |len: usize| (0..len).map(|i| (i * 7919 % 1000) as f32 / 1000.0 - 0.5);
     let elements = |len: usize| -> Vec<T> { values(len).map(T::store).collect() };

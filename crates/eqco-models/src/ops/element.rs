@@ -1,7 +1,7 @@
 //! The number formats that activations may be stored in. Kernels load an element as f32, compute, and store with one
 //! rounding; they are written once, for any [`Element`].
 
-use candle_core::{CpuStorage, DType};
+use candle_core::{CpuStorage, DType, Result};
 use half::bf16;
 use pulp::Simd;
 
@@ -260,6 +260,22 @@ macro_rules! for_element {
     };
 }
 pub(crate) use for_element;
+
+/// Something to be done with the [`Element`] of a number format.
+pub trait ElementVisitor {
+    /// What comes of it.
+    type Output;
+    /// Does it with elements of `T`.
+    fn visit<T: Element>(self) -> Self::Output;
+}
+
+/// Calls the visitor with the element of `dtype` that kernels use on this CPU.
+///
+/// # Errors
+/// For a type other than f32 and bf16.
+pub fn visit_element<V: ElementVisitor>(dtype: DType, visitor: V) -> Result<V::Output> {
+    for_element!(dtype, T => Ok(visitor.visit::<T>()))
+}
 
 #[cfg(test)]
 mod tests {

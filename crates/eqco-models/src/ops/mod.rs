@@ -16,7 +16,7 @@ pub mod linear;
 pub(crate) mod matmul;
 pub mod max_pool;
 #[cfg(target_arch = "x86_64")]
-pub mod native_bf16;
+pub(crate) mod native_bf16;
 pub mod normalize;
 pub(crate) mod product;
 pub mod relu;

@@ -16,8 +16,8 @@ use pulp::Simd;
 use super::element::{Element, narrowed, widened};
 use super::factor::Factor;
 
-/// A [`bf16`] whose kernels use AVX512-BF16. Only on such CPUs may its vector
-/// methods be called.
+/// A [`bf16`] whose kernels use AVX512-BF16. Only on such CPUs may its vector methods be called: `for_element!` alone names
+/// it, where it found the instructions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(transparent)]
 pub struct NativeBf16(bf16);

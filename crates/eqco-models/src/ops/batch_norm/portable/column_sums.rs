@@ -86,11 +86,13 @@ impl<T: Terms> WithSimd for Task<T> {
             let vectors = row - row % S::F32_LANES;
             // SAFETY: the columns lie within the row.
             unsafe { add_rows::<S, T, 1>(simd, terms, start, [wide, vectors], &mut sums) };
-            for column in vectors..row {
+            let [firsts, seconds] = &mut sums;
+            let rest = firsts.iter_mut().zip(seconds).enumerate().take(row);
+            for (column, (first, second)) in rest.skip(vectors) {
                 // SAFETY: as above, for vectors of one.
-                let [first, second] = unsafe { terms.terms(Scalar, start + column, column) };
-                sums[0][column] += first;
-                sums[1][column] += second;
+                let [x, y] = unsafe { terms.terms(Scalar, start + column, column) };
+                *first += x;
+                *second += y;
             }
             start += row;
         }
