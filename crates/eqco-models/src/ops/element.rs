@@ -38,10 +38,14 @@ pub trait Element: Copy + Send + Sync + 'static {
     /// Overwrites `target` with the factors of `source`.
     fn copy_factors(source: &[Self], target: &mut [Self::Factor]);
     /// Calls `f` with the values of `source`, widened into scratch memory where they are not f32.
-    fn with_widened<R>(source: &[Self], f: impl FnOnce(&[f32]) -> R) -> R;
+    fn with_widened<R>(source: &[Self], f: impl FnOnce(&[f32]) -> R) -> R {
+        widened(source, f)
+    }
     /// Lets `f` compute into f32, and stores what it computed with one rounding. Its second argument is whether to add to
     /// what its target holds; with `accumulate` the result is added to `target`.
-    fn with_target(target: &mut [Self], accumulate: bool, f: impl FnOnce(&mut [f32], bool));
+    fn with_target(target: &mut [Self], accumulate: bool, f: impl FnOnce(&mut [f32], bool)) {
+        narrowed(target, accumulate, f);
+    }
     /// The elements of a storage of this type.
     fn slice(storage: &CpuStorage) -> Option<&[Self]>;
     /// The elements of a storage of this type, to be overwritten.
@@ -158,14 +162,6 @@ impl Element for bf16 {
         load_all(source, target);
     }
 
-    fn with_widened<R>(source: &[Self], f: impl FnOnce(&[f32]) -> R) -> R {
-        widened(source, f)
-    }
-
-    fn with_target(target: &mut [Self], accumulate: bool, f: impl FnOnce(&mut [f32], bool)) {
-        narrowed(target, accumulate, f);
-    }
-
     fn slice(storage: &CpuStorage) -> Option<&[Self]> {
         match storage {
             CpuStorage::BF16(values) => Some(values),
@@ -185,7 +181,7 @@ impl Element for bf16 {
 pub(crate) const MOST_LANES: usize = 16;
 
 /// [`Element::with_widened`] through scratch memory.
-pub(super) fn widened<T: Element, R>(source: &[T], f: impl FnOnce(&[f32]) -> R) -> R {
+fn widened<T: Element, R>(source: &[T], f: impl FnOnce(&[f32]) -> R) -> R {
     with_scratch(source.len(), |widened| {
         vectorized(
             #[inline(always)]
@@ -196,11 +192,7 @@ pub(super) fn widened<T: Element, R>(source: &[T], f: impl FnOnce(&[f32]) -> R) 
 }
 
 /// [`Element::with_target`] through scratch memory.
-pub(super) fn narrowed<T: Element>(
-    target: &mut [T],
-    accumulate: bool,
-    f: impl FnOnce(&mut [f32], bool),
-) {
+fn narrowed<T: Element>(target: &mut [T], accumulate: bool, f: impl FnOnce(&mut [f32], bool)) {
     with_scratch(target.len(), |computed| {
         f(computed, false);
         vectorized(

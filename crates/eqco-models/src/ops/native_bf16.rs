@@ -13,7 +13,7 @@ use candle_core::{CpuStorage, DType};
 use half::bf16;
 use pulp::Simd;
 
-use super::element::{Element, narrowed, widened};
+use super::element::Element;
 use super::factor::Factor;
 
 /// A [`bf16`] whose kernels use AVX512-BF16. Only on such CPUs may its vector methods be called: `for_element!` alone names
@@ -120,14 +120,6 @@ impl Element for NativeBf16 {
     #[inline(always)]
     fn copy_factors(source: &[Self], target: &mut [Self]) {
         target.copy_from_slice(source);
-    }
-
-    fn with_widened<R>(source: &[Self], f: impl FnOnce(&[f32]) -> R) -> R {
-        widened(source, f)
-    }
-
-    fn with_target(target: &mut [Self], accumulate: bool, f: impl FnOnce(&mut [f32], bool)) {
-        narrowed(target, accumulate, f);
     }
 
     fn slice(storage: &CpuStorage) -> Option<&[Self]> {

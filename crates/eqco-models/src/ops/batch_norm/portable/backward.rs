@@ -55,6 +55,7 @@ pub fn backward<T: Element>(
 ) -> ParameterSums {
     // What the unchecked loads below rely on.
     assert!(x.len() == dy.len() && masked.as_ref().is_none_or(|masked| masked.len() == x.len()));
+    assert_eq!(statistics.mean.len(), weight.len());
     match *mask {
         Mask::None => {}
         Mask::FromInput(affine) => assert_eq!(affine.row().wide(), wide_row(weight.len())),

@@ -11,11 +11,12 @@ use rayon::prelude::*;
 
 use super::Geometry;
 use crate::ops::element::Element;
+use crate::ops::factor::Factor;
 use crate::profile::Phase;
 
 /// `y = conv(x, w)`.
 pub fn forward<T: Element>(geometry: &Geometry, winograd: bool, x: &[T], w: &[f32], y: &mut [T]) {
-    if uses_winograd(geometry, winograd) {
+    if uses_winograd_forward::<T>(geometry, winograd) {
         winograd::forward(geometry, x, w, y, false);
     } else if direct::suits::<T>(geometry) {
         direct::forward(geometry, x, w, y, false);
@@ -27,6 +28,11 @@ pub fn forward<T: Element>(geometry: &Geometry, winograd: bool, x: &[T], w: &[f3
 /// Whether a convolution, and its gradients, run through Winograd's transform where that is allowed.
 pub(crate) fn uses_winograd(geometry: &Geometry, allowed: bool) -> bool {
     allowed && winograd::suits(geometry)
+}
+
+/// Winograd's forward pass multiplies f32 (see its module), against which direct sums of pairs hold on few tiles.
+fn uses_winograd_forward<T: Element>(geometry: &Geometry, allowed: bool) -> bool {
+    uses_winograd(geometry, allowed) && (T::Factor::DEPTH == 1 || winograd::outruns_pairs(geometry))
 }
 
 /// `dx (+)= ` gradient with respect to the input, from `dy` and the weights.
@@ -69,7 +75,11 @@ fn transposed(geometry: &Geometry) -> Option<Geometry> {
 
 /// The kernel that a pass of this convolution runs through, for the profile.
 pub fn kernel_name<T: Element>(geometry: &Geometry, winograd: bool, phase: Phase) -> &'static str {
-    if uses_winograd(geometry, winograd) {
+    let is_winograd = match phase {
+        Phase::Forward => uses_winograd_forward::<T>(geometry, winograd),
+        _ => uses_winograd(geometry, winograd),
+    };
+    if is_winograd {
         return "winograd";
     }
     let is_direct = match phase {

@@ -149,7 +149,7 @@ impl<'a, T: Element, F: Factor, const SIDE: usize> Tiles<'a, T, F, SIDE> {
         // What the unchecked stores below rely on.
         assert_eq!(map.channels, layout.blocks * BLOCK);
         assert_eq!(transformed.len(), layout.len(rows.len() * tiling.columns));
-        assert!(layout.line * layout.sharing >= BLOCK / F::DEPTH * layout.sharing);
+        assert_eq!(layout.line * F::DEPTH, BLOCK * layout.sharing);
         Self {
             tiling,
             rows,

@@ -60,6 +60,14 @@ pub(super) fn suits(geometry: &Geometry) -> bool {
         && geometry.batch > 0
 }
 
+/// Whether the forward pass is clearly quicker than direct sums of pairs of bf16. On fewer tiles both take the same time within
+/// 5 % (measured), and gradients behind direct sums agree a little better with those of f32: their cosine was 0.932
+/// instead of 0.926 in the mean of eight seeds of a narrow ResNet-18.
+pub(super) fn outruns_pairs(geometry: &Geometry) -> bool {
+    let pixels = geometry.batch * geometry.out_height() * geometry.out_width();
+    9 * Tiling::new(geometry).tiles() + 440 < pixels
+}
+
 fn fits_cache(geometry: &Geometry) -> bool {
     POINTS * geometry.in_channels * geometry.out_channels <= MOST_WEIGHTS
 }
