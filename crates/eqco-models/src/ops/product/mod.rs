@@ -21,8 +21,10 @@ const RESIDENT_BYTES: usize = 1 << 18;
 /// Columns that are read at once at most.
 const LANES: usize = 16;
 
+/// Words of the inner dimension between two steps of the addresses.
+const UNROLLED: usize = 4;
 /// Words of a cache line.
-const LINE: usize = 16;
+pub(crate) const LINE: usize = 16;
 
 /// A matrix of words with any strides.
 #[derive(Clone, Copy)]
@@ -30,6 +32,12 @@ pub(crate) struct Left<'a> {
     pub(crate) words: &'a [f32],
     pub(crate) row_stride: usize,
     pub(crate) column_stride: usize,
+}
+
+impl Left<'_> {
+    fn strides(&self) -> [usize; 2] {
+        [self.row_stride, self.column_stride]
+    }
 }
 
 /// A matrix of words in panels of [`PANEL`] columns. Its columns are padded to whole vectors of the widest unit.
@@ -88,6 +96,7 @@ impl<F: Factor, T: Element> Product<'_, F, T> {
                 <= self.right.words.len()
         );
         assert!(last[0] * self.target_stride + self.columns <= self.target.len());
+        assert!(self.left.strides().contains(&1), "rows or columns of a left side are contiguous");
         dispatch(self);
     }
 }
@@ -161,7 +170,8 @@ impl<F: Factor, T: Element> Product<'_, F, T> {
         height
     }
 
-    /// Adds the products of some words of the inner dimension.
+    /// Adds the products of some words of the inner dimension. One of the strides of `left` is a constant 1, for addresses
+    /// that need no arithmetic.
     ///
     /// # Safety
     /// `left` and `right` must point to these words of `ROWS` rows, and to rows of `VECTORS` vectors.
@@ -172,29 +182,54 @@ impl<F: Factor, T: Element> Product<'_, F, T> {
         left: *const f32,
         right: *const f32,
         words: Range<usize>,
-        mut sums: [[S::f32s; VECTORS]; ROWS],
-    ) -> [[S::f32s; VECTORS]; ROWS] {
-        for index in words {
-            // SAFETY: as the caller promises. Vectors are read unaligned.
-            unsafe {
-                let line = right.add(index * self.right.row_stride);
-                let word = left.add(index * self.left.column_stride);
-                let mut vectors = [simd.splat_f32s(0.0); VECTORS];
-                for (vector, loaded) in vectors.iter_mut().enumerate() {
-                    *loaded = line
-                        .add(vector * S::F32_LANES)
-                        .cast::<S::f32s>()
-                        .read_unaligned();
-                }
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let factor = simd.splat_f32s(*word.add(row * self.left.row_stride));
-                    for (sum, vector) in sums.iter_mut().zip(vectors) {
-                        *sum = F::multiply_add(simd, factor, vector, *sum);
-                    }
-                }
+        sums: &mut [[S::f32s; VECTORS]; ROWS],
+    ) {
+        let strides = self.left.strides();
+        // SAFETY: as the caller promises.
+        unsafe {
+            if strides[1] == 1 {
+                self.add_strided(simd, left, [strides[0], 1], right, words, sums);
+            } else {
+                self.add_strided(simd, left, [1, strides[1]], right, words, sums);
             }
         }
-        sums
+    }
+
+    /// # Safety
+    /// That of [`add`](Self::add).
+    #[inline(always)]
+    unsafe fn add_strided<S: Simd, const ROWS: usize, const VECTORS: usize>(
+        &self,
+        simd: S,
+        left: *const f32,
+        [row_stride, column_stride]: [usize; 2],
+        right: *const f32,
+        words: Range<usize>,
+        sums: &mut [[S::f32s; VECTORS]; ROWS],
+    ) {
+        let mut rows = [left.wrapping_add(words.start * column_stride); ROWS];
+        for (row, place) in rows.iter_mut().enumerate() {
+            *place = place.wrapping_add(row * row_stride);
+        }
+        let mut right = right.wrapping_add(words.start * self.right.row_stride);
+        let count = words.len();
+        // SAFETY: as the caller promises.
+        unsafe {
+            for _ in 0..count / UNROLLED {
+                for index in 0..UNROLLED {
+                    let line = right.wrapping_add(index * self.right.row_stride);
+                    add_word::<F, S, ROWS, VECTORS>(simd, &rows, index * column_stride, line, sums);
+                }
+                for row in &mut rows {
+                    *row = row.wrapping_add(UNROLLED * column_stride);
+                }
+                right = right.wrapping_add(UNROLLED * self.right.row_stride);
+            }
+            for index in 0..count % UNROLLED {
+                let line = right.wrapping_add(index * self.right.row_stride);
+                add_word::<F, S, ROWS, VECTORS>(simd, &rows, index * column_stride, line, sums);
+            }
+        }
     }
 
     #[inline(always)]
@@ -217,10 +252,10 @@ impl<F: Factor, T: Element> Product<'_, F, T> {
                         prefetch(left.wrapping_add(row * self.left.row_stride + first));
                     }
                     let words = first..self.inner.min(first + LINE);
-                    sums = self.add::<S, ROWS, VECTORS>(simd, left, right, words, sums);
+                    self.add::<S, ROWS, VECTORS>(simd, left, right, words, &mut sums);
                 }
             } else {
-                sums = self.add::<S, ROWS, VECTORS>(simd, left, right, 0..self.inner, sums);
+                self.add::<S, ROWS, VECTORS>(simd, left, right, 0..self.inner, &mut sums);
             }
         }
         let is_whole = column + VECTORS * S::F32_LANES <= self.columns;
@@ -252,6 +287,34 @@ fn store<S: Simd, T: Element>(simd: S, sum: S::f32s, target: &mut [T], accumulat
         sum
     };
     T::store_vector(simd, value, target);
+}
+
+/// Adds the products of one word of the inner dimension.
+///
+/// # Safety
+/// A word must lie `offset` after each of `rows`, and `VECTORS` vectors at `right`.
+#[inline(always)]
+unsafe fn add_word<F: Factor, S: Simd, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    rows: &[*const f32; ROWS],
+    offset: usize,
+    right: *const f32,
+    sums: &mut [[S::f32s; VECTORS]; ROWS],
+) {
+    let mut vectors = [simd.splat_f32s(0.0); VECTORS];
+    // SAFETY: as the caller promises. Vectors are read unaligned.
+    unsafe {
+        for (index, vector) in vectors.iter_mut().enumerate() {
+            let source = right.add(index * S::F32_LANES);
+            *vector = source.cast::<S::f32s>().read_unaligned();
+        }
+        for (row, sums) in rows.iter().zip(sums) {
+            let factor = simd.splat_f32s(*row.add(offset));
+            for (sum, vector) in sums.iter_mut().zip(vectors) {
+                *sum = F::multiply_add(simd, factor, vector, *sum);
+            }
+        }
+    }
 }
 
 /// Fewer columns than the vectors have.

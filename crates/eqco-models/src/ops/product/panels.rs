@@ -108,39 +108,3 @@ impl Weights<'_> {
         }
     }
 }
-
-/// Packs `[rows, columns]` elements with the rows as the inner dimension, as the right side of a product.
-#[inline(always)]
-pub(crate) fn pack_rows<T: Factor>(rows: &[T], columns: usize, panels: &mut [f32]) {
-    let count = rows.len() / columns;
-    let inner = words::<T>(count);
-    let zeros = [T::ZERO; PANEL];
-    for (panel, words) in panels.chunks_exact_mut(inner * PANEL).enumerate() {
-        let first = panel * PANEL;
-        let width = PANEL.min(columns - first);
-        for (index, words) in words.chunks_exact_mut(PANEL).enumerate() {
-            let start = index * T::DEPTH * columns + first;
-            let second = if index * T::DEPTH + 1 < count && T::DEPTH > 1 {
-                &rows[start + columns..][..width]
-            } else {
-                &zeros[..width]
-            };
-            T::interleave([&rows[start..][..width], second], &mut words[..width]);
-            words[width..].fill(0.0);
-        }
-    }
-}
-
-/// Words `[rows / depth, columns]` of `[rows, columns]` elements, as the left side of a product that is transposed.
-#[inline(always)]
-pub(crate) fn interleave_rows<T: Factor>(rows: &[T], columns: usize, words: &mut [f32]) {
-    let zeros = vec![T::ZERO; columns];
-    for (pair, words) in rows
-        .chunks(T::DEPTH * columns)
-        .zip(words.chunks_exact_mut(columns))
-    {
-        let (first, second) = pair.split_at(columns);
-        let second = if second.is_empty() { &zeros } else { second };
-        T::interleave([first, second], words);
-    }
-}

@@ -7,6 +7,8 @@
 //! The input gradient with stride s is s² such convolutions of the output's gradient, one for each place that an input pixel
 //! may have within a stride: each uses the taps that reach it, and nothing is scattered.
 
+mod weight_gradient;
+
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -16,10 +18,12 @@ use super::super::Geometry;
 use super::window::{Window, row_len};
 use crate::ops::element::{Element, store_sums};
 use crate::ops::factor::{Factor, words};
-use crate::ops::lanes::{CHUNK, split, vectorized};
-use crate::ops::product::panels::{Order, Weights, interleave_rows, pack_rows, panels_len};
+use crate::ops::lanes::vectorized;
+use crate::ops::product::panels::{Order, Weights, panels_len};
 use crate::ops::product::{Left, Product, Right};
 use crate::ops::scratch::with_scratch;
+
+pub use weight_gradient::backward_weight;
 
 /// Scratch that a band of patches should fill: about half of an L2 cache.
 const BAND_BYTES: usize = 1 << 19;
@@ -47,11 +51,7 @@ fn convolve<T: Element>(
 ) {
     let channels = weights.columns;
     let [height, width] = window.grid;
-    let lines = band_lines::<T>(
-        window,
-        source.len() / window.image() * height,
-        window.patch(),
-    );
+    let lines = band_lines::<T>(window, source.len() / window.image() * height);
     with_scratch(
         panels_len::<T::Factor>(window.patch(), channels),
         |panels| {
@@ -106,10 +106,9 @@ fn multiply<F: Factor, T: Element>(
     .run();
 }
 
-/// Lines of the grid (of all images, counted through) of one band: equal shares of about the size of [`BAND_BYTES`], for so
-/// many elements a pixel.
-fn band_lines<T: Element>(window: &Window, lines: usize, elements: usize) -> usize {
-    let bytes = 4 * words::<T::Factor>(elements);
+/// Lines of the grid (of all images, counted through) of one band: equal shares of about the size of [`BAND_BYTES`].
+fn band_lines<T: Element>(window: &Window, lines: usize) -> usize {
+    let bytes = 4 * words::<T::Factor>(window.patch());
     let rows = (BAND_BYTES / bytes).clamp(BAND_ROWS.start, BAND_ROWS.end);
     let bands = (lines * window.grid[1] / rows).next_multiple_of(rayon::current_num_threads());
     lines.div_ceil(bands.max(1)).max(1)
@@ -288,153 +287,5 @@ impl<'a> Phase<'a> {
                 }
             }
         }
-    }
-}
-
-/// `dw (+)= ` gradient with respect to the weights. Each thread sums over its own share of the lines.
-pub fn backward_weight<T: Element>(
-    geometry: &Geometry,
-    x: &[T],
-    dy: &[T],
-    dw: &mut [f32],
-    accumulate: bool,
-) {
-    let window = Window::forward(geometry);
-    let lines = geometry.batch * geometry.out_height();
-    let shares = split(lines, rayon::current_num_threads());
-    let length = dw.len();
-    with_scratch(length * shares.len(), |partials| {
-        partials
-            .par_chunks_mut(length)
-            .zip(shares)
-            .for_each(|(gradient, share)| weight_gradient_of(&window, x, dy, share, gradient));
-        let (first, rest) = partials.split_at(length);
-        dw.par_chunks_mut(CHUNK)
-            .enumerate()
-            .for_each(|(chunk, dw)| {
-                let start = chunk * CHUNK;
-                vectorized(
-                    #[inline(always)]
-                    || {
-                        if accumulate {
-                            add(dw, &first[start..]);
-                        } else {
-                            dw.copy_from_slice(&first[start..start + dw.len()]);
-                        }
-                        rest.chunks_exact(length)
-                            .for_each(|partial| add(dw, &partial[start..]));
-                    },
-                );
-            });
-    });
-}
-
-#[inline(always)]
-fn add(target: &mut [f32], source: &[f32]) {
-    target.iter_mut().zip(source).for_each(|(t, s)| *t += s);
-}
-
-/// The sum over some lines, into `gradient` `[channels, patch]`.
-fn weight_gradient_of<T: Element>(
-    window: &Window,
-    x: &[T],
-    dy: &[T],
-    share: Range<usize>,
-    gradient: &mut [f32],
-) {
-    if share.is_empty() {
-        gradient.fill(0.0);
-    }
-    let patch = window.patch();
-    let channels = gradient.len() / patch;
-    let width = window.grid[1];
-    let lines = band_lines::<T>(window, share.len(), patch + channels);
-    for first in share.clone().step_by(lines) {
-        let band = first..(first + lines).min(share.end);
-        let rows = band.len() * width;
-        let dy = &dy[first * width * channels..][..rows * channels];
-        let inner = words::<T::Factor>(rows);
-        with_left(dy, channels, |left| {
-            with_right(window, x, band, |right| {
-                Product {
-                    rows: channels,
-                    inner,
-                    columns: patch,
-                    left: Left {
-                        words: left,
-                        row_stride: 1,
-                        column_stride: channels,
-                    },
-                    right: Right::panels(right, inner),
-                    target: &mut *gradient,
-                    target_stride: patch,
-                    accumulate: first != share.start,
-                    factor: PhantomData::<T::Factor>,
-                }
-                .run();
-            });
-        });
-    }
-}
-
-/// Calls `f` with the words of pairs of rows of `dy` `[rows, channels]`, or of its rows where a word holds one factor.
-fn with_left<T: Element>(dy: &[T], channels: usize, f: impl FnOnce(&[f32])) {
-    if let Some(factors) = T::as_factors(dy)
-        && T::Factor::DEPTH == 1
-        && let Some(words) = T::Factor::as_words(factors)
-    {
-        return f(words);
-    }
-    with_factors(dy, |factors| {
-        let rows = factors.len() / channels;
-        with_scratch(words::<T::Factor>(rows) * channels, |left| {
-            vectorized(
-                #[inline(always)]
-                || interleave_rows(factors, channels, left),
-            );
-            f(left);
-        });
-    });
-}
-
-/// Calls `f` with the patches of the given lines as the right side of a product over them.
-fn with_right<T: Element>(window: &Window, x: &[T], lines: Range<usize>, f: impl FnOnce(&[f32])) {
-    let count = lines.len() * window.grid[1];
-    let patch = window.patch();
-    let pack = |patches: &[T::Factor]| {
-        with_scratch(panels_len::<T::Factor>(count, patch), |panels| {
-            vectorized(
-                #[inline(always)]
-                || pack_rows(patches, patch, panels),
-            );
-            f(panels);
-        });
-    };
-    if window.is_identity() {
-        let start = lines.start * window.grid[1] * patch;
-        return with_factors(&x[start..][..count * patch], pack);
-    }
-    with_scratch(words::<T::Factor>(count * patch), |patches| {
-        let patches = &mut T::Factor::of_words(patches)[..count * patch];
-        vectorized(
-            #[inline(always)]
-            || window.gather(x, lines, patch, patches),
-        );
-        pack(patches);
-    });
-}
-
-/// Calls `f` with the factors of elements, copied where they are none.
-fn with_factors<T: Element>(elements: &[T], f: impl FnOnce(&[T::Factor])) {
-    match T::as_factors(elements) {
-        Some(factors) => f(factors),
-        None => with_scratch(words::<T::Factor>(elements.len()), |copied| {
-            let copied = &mut T::Factor::of_words(copied)[..elements.len()];
-            vectorized(
-                #[inline(always)]
-                || T::copy_factors(elements, copied),
-            );
-            f(copied);
-        }),
     }
 }
