@@ -22,7 +22,15 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as v1
 from torchvision.transforms import v2
 
-from train_step_torch import EMBEDDING_SIZE, WARM_UP_STEPS, WORKS, peak_memory_bytes, report
+from train_step_torch import (
+    EMBEDDING_SIZE,
+    MOST_SECONDS,
+    WARM_UP_STEPS,
+    WORKS,
+    after_warm_up,
+    peak_memory_bytes,
+    report,
+)
 
 DATA_SET_SIZE = 2000
 IMAGE_SIZE = 32
@@ -159,12 +167,12 @@ def main():
     step = Step(arguments.precision)
     source = batches(loader)
     seconds = []
-    for _ in range(WARM_UP_STEPS + arguments.steps):
+    while len(seconds) < WARM_UP_STEPS + arguments.steps and sum(seconds) < MOST_SECONDS:
         start = time.perf_counter()
         step(*next(source))
         seconds.append(time.perf_counter() - start)
     family = f"torch-{arguments.transforms}-{arguments.workers}-workers"
-    report(arguments, seconds[WARM_UP_STEPS:], memory_before, family)
+    report(arguments, after_warm_up(seconds), memory_before, family)
 
 
 if __name__ == "__main__":

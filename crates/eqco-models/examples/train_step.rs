@@ -40,8 +40,10 @@ fn main() -> Result<()> {
         hidden_dim: 0,
         embedding_dim: 128,
     };
+    let backend =
+        Backend::open(arguments.backend, arguments.precision).map_err(candle_core::Error::wrap)?;
     let encoder = Encoder::new(&config, &head, Normalization::IMAGENET, 0, &Device::Cpu)?
-        .with_backend(Backend::open(arguments.backend).map_err(candle_core::Error::wrap)?)
+        .with_backend(backend)
         .with_precision(arguments.precision);
     let profiler = if arguments.profile {
         Profiler::on()

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::onednn::{Onednn, OnednnError};
 use crate::ops::lanes;
+use crate::precision::Precision;
 
 /// Families of training kernels, by the names that they have in configurations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,14 +44,18 @@ pub enum BackendError {
 }
 
 impl Backend {
-    /// Makes a family ready; never another one than the one asked for.
+    /// Makes a family ready for activations of this precision; never another one than the one asked for.
     ///
     /// # Errors
     /// When this build or this machine does not have it.
-    pub fn open(name: BackendName) -> Result<Self, BackendError> {
+    pub fn open(name: BackendName, precision: Precision) -> Result<Self, BackendError> {
         match name {
             BackendName::Portable => Ok(Self::Portable),
-            BackendName::Onednn => Ok(Self::Onednn(Onednn::open()?)),
+            BackendName::Onednn => {
+                let library = Onednn::open()?;
+                library.check(precision)?;
+                Ok(Self::Onednn(library))
+            }
             BackendName::Cuda => Err(BackendError::NotBuilt("CUDA")),
         }
     }

@@ -158,7 +158,7 @@ impl Plan {
 
 /// The family with its version and instruction set, and a warning where the precision does not pay.
 fn kernels(config: &TrainConfig) -> String {
-    let family = match Backend::open(config.backend) {
+    let family = match Backend::open(config.backend, config.precision) {
         Ok(Backend::Onednn(library))
             if config.precision == Precision::Bf16 && !library.has_fast_bf16() =>
         {

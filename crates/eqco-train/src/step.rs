@@ -61,7 +61,7 @@ impl Trainer {
         profiler: &Profiler,
     ) -> Result<Self> {
         let encoder = untrained_encoder(config)?
-            .with_backend(Backend::open(config.backend)?)
+            .with_backend(Backend::open(config.backend, config.precision)?)
             .with_winograd(config.winograd)
             .with_precision(config.precision)
             .with_profiler(profiler);

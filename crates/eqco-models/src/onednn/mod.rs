@@ -20,6 +20,7 @@ use libloading::Library;
 use self::api::Api;
 use self::convolution::{Key, Plan};
 use self::primitive::Engine;
+use crate::precision::Precision;
 
 /// Names a library file, before all other places.
 pub const PATH_VARIABLE: &str = "EQCO_ONEDNN";
@@ -28,8 +29,13 @@ pub const FETCHED: &str = "data/fetched/onednn/libdnnl.so.3";
 /// What the system's loader is asked for last.
 const SYSTEM: &str = "libdnnl.so.3";
 
-/// The instruction sets that `dnnl_cpu_isa_t` calls avx512_core_amx.
+// Bits of `dnnl_cpu_isa_t`; each set contains the ones below.
 const AMX: i32 = 0xfef;
+const AVX512_FP16: i32 = 0x1ef;
+const AVX512_BF16: i32 = 0xe7;
+const AVX512: i32 = 0x27;
+const AVX2_BF16: i32 = 0x1f;
+const AVX2: i32 = 0x7;
 
 /// Why oneDNN cannot be used.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -54,6 +60,15 @@ pub enum OnednnError {
         major: i32,
         /// Its minor version.
         minor: i32,
+    },
+    /// The library has no bf16 convolutions for this CPU.
+    #[error(
+        "oneDNN computes in bf16 on CPUs with AVX-512 or AVX-NE-CONVERT, found {instruction_set}; use `--backend portable`, \
+         or `--precision f32`"
+    )]
+    NoBf16 {
+        /// What this CPU has.
+        instruction_set: &'static str,
     },
     /// A call failed.
     #[error("oneDNN: {call} failed with status {status}")]
@@ -131,8 +146,23 @@ impl Onednn {
         &self.path
     }
 
-    /// Whether oneDNN's bf16 is quicker than f32 on this CPU: with AMX. On the CPU that was measured, AVX-512's bf16
-    /// instructions gave 88 GFLOP/s a core in 3x3 convolutions, less than f32's; without either, bf16 is emulated.
+    /// Checks that there are convolutions for activations of this precision.
+    ///
+    /// # Errors
+    /// When there are none for this CPU.
+    pub fn check(&self, precision: Precision) -> Result<(), OnednnError> {
+        let isa = self.isa();
+        let is_there = [AVX512, AVX2_BF16].iter().any(|set| isa & set == *set);
+        if precision == Precision::Bf16 && !is_there {
+            return Err(OnednnError::NoBf16 {
+                instruction_set: self.instruction_set(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether oneDNN's bf16 is quicker than f32 on this CPU: with AMX. On a Xeon without AMX, AVX-512's bf16 instructions
+    /// gave 88 GFLOP/s a core in 3x3 convolutions, less than f32's; on plain AVX-512 bf16 is emulated.
     pub fn has_fast_bf16(&self) -> bool {
         self.isa() & AMX == AMX
     }
@@ -144,13 +174,12 @@ impl Onednn {
 
     fn instruction_set(&self) -> &'static str {
         let isa = self.isa();
-        // The bits of `dnnl_cpu_isa_t`; each set contains the ones below.
         let known = [
             (AMX, "AMX"),
-            (0x1ef, "AVX-512 with fp16"),
-            (0xef, "AVX-512 with bf16"),
-            (0x27, "AVX-512"),
-            (0x7, "AVX2"),
+            (AVX512_FP16, "AVX-512 with fp16"),
+            (AVX512_BF16, "AVX-512 with bf16"),
+            (AVX512, "AVX-512"),
+            (AVX2, "AVX2"),
         ];
         known
             .iter()

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use eqco_data::{DataError, Split};
+use eqco_models::Precision;
 use eqco_models::backend::Backend;
 use eqco_models::onednn::Onednn;
 
@@ -71,7 +72,9 @@ fn kernels() -> Vec<String> {
     let portable = format!("{}, f32 and bf16", Backend::Portable);
     let onednn = match Onednn::open() {
         Ok(library) => {
-            let bf16 = if library.has_fast_bf16() {
+            let bf16 = if library.check(Precision::Bf16).is_err() {
+                "f32; no bf16 on this CPU"
+            } else if library.has_fast_bf16() {
                 "f32 and bf16"
             } else {
                 "f32 and bf16, in which the portable kernels are quicker on this CPU"

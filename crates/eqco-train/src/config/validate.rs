@@ -34,7 +34,7 @@ impl TrainConfig {
             let hint = "leave --device away to train on the CPU";
             return conflict("device", "this build has no CUDA", hint);
         }
-        if let Err(error) = Backend::open(self.backend) {
+        if let Err(error) = Backend::open(self.backend, self.precision) {
             let hint = "leave --backend away to use the portable kernels";
             return conflict("backend", error.to_string(), hint);
         }

@@ -96,7 +96,10 @@ impl<F: Factor, T: Element> Product<'_, F, T> {
                 <= self.right.words.len()
         );
         assert!(last[0] * self.target_stride + self.columns <= self.target.len());
-        assert!(self.left.strides().contains(&1), "rows or columns of a left side are contiguous");
+        assert!(
+            self.left.strides().contains(&1),
+            "rows or columns of a left side are contiguous"
+        );
         dispatch(self);
     }
 }

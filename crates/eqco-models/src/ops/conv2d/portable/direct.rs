@@ -17,8 +17,8 @@ use crate::ops::scratch::with_scratch;
 
 /// Output channels of a block: the widest vector (narrower ones pass over a block several times).
 const LANES: usize = 16;
-/// Taps of a tile of the weight gradient.
-const TAPS: usize = 12;
+/// Taps of a tile of the weight gradient at most.
+const MOST_TAPS: usize = 12;
 /// More input channels than this are quicker as matrix products (measured).
 const MOST_INPUT_CHANNELS: usize = 32;
 
@@ -53,7 +53,7 @@ impl Padded {
         // A tile of taps may read past the last run; what it computes there is dropped.
         Self {
             row,
-            len: (geometry.height + 2 * geometry.padding) * row + TAPS,
+            len: (geometry.height + 2 * geometry.padding) * row + MOST_TAPS,
         }
     }
 
@@ -133,12 +133,24 @@ impl<T: Element> WithSimd for ForwardImage<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        // Vectors of a tile: a block where there is room for it, so that a broadcast value serves all of its channels.
+        match S::F32_LANES {
+            16 => self.lines::<S, 1>(simd),
+            8 => self.lines::<S, 2>(simd),
+            _ => self.lines::<S, 4>(simd),
+        }
+    }
+}
+
+impl<T: Element> ForwardImage<'_, T> {
+    #[inline(always)]
+    fn lines<S: Simd, const VECTORS: usize>(self, simd: S) {
         let line = self.geometry.out_width() * self.geometry.out_channels;
         let block = self.geometry.patch() * LANES;
         for (out_y, y) in self.y.chunks_exact_mut(line).enumerate() {
             let rows = &self.image[out_y * self.geometry.stride * self.padded.row..];
             for (index, weights) in self.weights.chunks_exact(block).enumerate() {
-                for lane in (0..LANES).step_by(S::F32_LANES) {
+                for lane in (0..LANES).step_by(VECTORS * S::F32_LANES) {
                     let weights = &S::as_simd_f32s(weights).0[lane / S::F32_LANES..];
                     let tile = ForwardTile {
                         geometry: self.geometry,
@@ -147,7 +159,7 @@ impl<T: Element> WithSimd for ForwardImage<'_, T> {
                         weights,
                         accumulate: self.accumulate,
                     };
-                    tile.line(simd, index * LANES + lane, y);
+                    tile.line::<S, T, VECTORS>(simd, index * LANES + lane, y);
                 }
             }
         }
@@ -158,32 +170,52 @@ struct ForwardTile<'a, V> {
     geometry: &'a Geometry,
     row: usize,
     rows: &'a [f32],
-    /// One vector every `LANES / width of a vector`.
+    /// Those of a tile every `LANES / width of a vector`.
     weights: &'a [V],
     accumulate: bool,
 }
 
 impl<V: Copy> ForwardTile<'_, V> {
-    /// One output line of one vector of channels.
+    /// One output line of some vectors of channels, in tiles of as many pixels as 32 or 16 registers hold sums.
     #[inline(always)]
-    fn line<S: Simd<f32s = V>, T: Element>(&self, simd: S, channel: usize, y: &mut [T]) {
+    fn line<S: Simd<f32s = V>, T: Element, const VECTORS: usize>(
+        &self,
+        simd: S,
+        channel: usize,
+        y: &mut [T],
+    ) {
         let width = self.geometry.out_width();
         let mut x = 0;
         while x < width {
             let place = Place { x, channel };
-            x += match width - x {
-                14.. if !width.is_multiple_of(16) => self.tile::<S, T, 14>(simd, place, y),
-                16.. => self.tile::<S, T, 16>(simd, place, y),
-                8.. => self.tile::<S, T, 8>(simd, place, y),
-                4.. => self.tile::<S, T, 4>(simd, place, y),
-                _ => self.tile::<S, T, 1>(simd, place, y),
+            let rest = width - x;
+            x += if VECTORS == 1 {
+                match rest {
+                    14.. if !width.is_multiple_of(16) => {
+                        self.tile::<S, T, 14, VECTORS>(simd, place, y)
+                    }
+                    16.. => self.tile::<S, T, 16, VECTORS>(simd, place, y),
+                    8.. => self.tile::<S, T, 8, VECTORS>(simd, place, y),
+                    4.. => self.tile::<S, T, 4, VECTORS>(simd, place, y),
+                    _ => self.tile::<S, T, 1, VECTORS>(simd, place, y),
+                }
+            } else {
+                let tiles = rest.div_ceil(6);
+                match rest.div_ceil(tiles) {
+                    6.. => self.tile::<S, T, 6, VECTORS>(simd, place, y),
+                    5 => self.tile::<S, T, 5, VECTORS>(simd, place, y),
+                    4 => self.tile::<S, T, 4, VECTORS>(simd, place, y),
+                    3 => self.tile::<S, T, 3, VECTORS>(simd, place, y),
+                    2 => self.tile::<S, T, 2, VECTORS>(simd, place, y),
+                    _ => self.tile::<S, T, 1, VECTORS>(simd, place, y),
+                }
             };
         }
     }
 
-    /// `PIXELS` neighbouring output pixels of one vector of channels; returns their number.
+    /// `PIXELS` neighbouring output pixels of `VECTORS` vectors of channels; returns their number.
     #[inline(always)]
-    fn tile<S: Simd<f32s = V>, T: Element, const PIXELS: usize>(
+    fn tile<S: Simd<f32s = V>, T: Element, const PIXELS: usize, const VECTORS: usize>(
         &self,
         simd: S,
         place: Place,
@@ -194,28 +226,38 @@ impl<V: Copy> ForwardTile<'_, V> {
             geometry.stride * geometry.in_channels,
             geometry.kernel * geometry.in_channels,
         );
-        let vectors = LANES / S::F32_LANES;
-        let mut sums = [simd.splat_f32s(0.0); PIXELS];
+        let block = LANES / S::F32_LANES;
+        let mut sums = [[simd.splat_f32s(0.0); VECTORS]; PIXELS];
         for ky in 0..geometry.kernel {
             let source = &self.rows[ky * self.row + place.x * step..][..(PIXELS - 1) * step + run];
-            let weights = &self.weights[ky * run * vectors..];
-            for (tap, weight) in weights.iter().step_by(vectors).take(run).enumerate() {
-                for (pixel, sum) in sums.iter_mut().enumerate() {
+            let weights = &self.weights[ky * run * block..][..(run - 1) * block + VECTORS];
+            for tap in 0..run {
+                let mut vectors = [simd.splat_f32s(0.0); VECTORS];
+                for (index, vector) in vectors.iter_mut().enumerate() {
+                    // SAFETY: tap < run and index < VECTORS: below (run − 1)·block + VECTORS, the length.
+                    *vector = unsafe { *weights.get_unchecked(tap * block + index) };
+                }
+                for (pixel, sums) in sums.iter_mut().enumerate() {
                     // SAFETY: pixel < PIXELS and tap < run: the index is below (PIXELS − 1)·step + run, the length.
                     let value = unsafe { *source.get_unchecked(pixel * step + tap) };
-                    *sum = simd.mul_add_e_f32s(simd.splat_f32s(value), *weight, *sum);
+                    let value = simd.splat_f32s(value);
+                    for (sum, vector) in sums.iter_mut().zip(vectors) {
+                        *sum = simd.mul_add_e_f32s(value, vector, *sum);
+                    }
                 }
             }
         }
-        for (pixel, sum) in sums.into_iter().enumerate() {
-            let target =
-                &mut y[(place.x + pixel) * geometry.out_channels + place.channel..][..S::F32_LANES];
-            let value = if self.accumulate {
-                simd.add_f32s(T::load_vector(simd, target), sum)
-            } else {
-                sum
-            };
-            T::store_vector(simd, value, target);
+        for (pixel, sums) in sums.into_iter().enumerate() {
+            let start = (place.x + pixel) * geometry.out_channels + place.channel;
+            let target = &mut y[start..][..VECTORS * S::F32_LANES];
+            for (target, sum) in target.chunks_exact_mut(S::F32_LANES).zip(sums) {
+                let value = if self.accumulate {
+                    simd.add_f32s(T::load_vector(simd, target), sum)
+                } else {
+                    sum
+                };
+                T::store_vector(simd, value, target);
+            }
         }
         PIXELS
     }
@@ -289,28 +331,31 @@ impl WithSimd for WeightGradientOfImage<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self {
-            geometry,
-            padded,
-            image,
-            dy,
-            gradient,
-        } = self;
+        // As many sums as 32 or 16 registers hold beside what they are computed from.
+        match S::F32_LANES {
+            16 => self.tiles::<S, 12, 1>(simd),
+            8 => self.tiles::<S, 6, 2>(simd),
+            _ => self.tiles::<S, 6, 4>(simd),
+        }
+    }
+}
+
+impl WeightGradientOfImage<'_> {
+    #[inline(always)]
+    fn tiles<S: Simd, const TAPS: usize, const VECTORS: usize>(self, simd: S) {
+        let geometry = self.geometry;
         let (patch, run) = (geometry.patch(), geometry.kernel * geometry.in_channels);
-        for (block, gradient) in gradient.chunks_exact_mut(patch * LANES).enumerate() {
+        for (block, gradient) in self.gradient.chunks_exact_mut(patch * LANES).enumerate() {
             for (ky, gradient) in gradient.chunks_exact_mut(run * LANES).enumerate() {
                 for (tile, gradient) in gradient.chunks_mut(TAPS * LANES).enumerate() {
-                    let rows = &image[ky * padded.row + tile * TAPS..];
-                    for lane in (0..LANES).step_by(S::F32_LANES) {
-                        let dy = &dy[block * LANES + lane..];
-                        weight_gradient_tile(
-                            simd,
+                    for lane in (0..LANES).step_by(VECTORS * S::F32_LANES) {
+                        let tile = WeightGradientTile {
                             geometry,
-                            padded.row,
-                            rows,
-                            dy,
-                            &mut gradient[lane..],
-                        );
+                            row: self.padded.row,
+                            rows: &self.image[ky * self.padded.row + tile * TAPS..],
+                            dy: &self.dy[block * LANES + lane..],
+                        };
+                        tile.add::<S, TAPS, VECTORS>(simd, &mut gradient[lane..]);
                     }
                 }
             }
@@ -318,32 +363,43 @@ impl WithSimd for WeightGradientOfImage<'_> {
     }
 }
 
-/// [`TAPS`] taps of one vector of output channels, over all pixels of an image.
-#[inline(always)]
-fn weight_gradient_tile<S: Simd>(
-    simd: S,
-    geometry: &Geometry,
+struct WeightGradientTile<'a> {
+    geometry: &'a Geometry,
     row: usize,
-    rows: &[f32],
-    dy: &[f32],
-    gradient: &mut [f32],
-) {
-    let (width, step) = (geometry.out_width(), geometry.stride * geometry.in_channels);
-    let mut sums = [simd.splat_f32s(0.0); TAPS];
-    for out_y in 0..geometry.out_height() {
-        let line = &rows[out_y * geometry.stride * row..];
-        for out_x in 0..width {
-            let pixel = &dy[(out_y * width + out_x) * geometry.out_channels..][..S::F32_LANES];
-            let pixel = S::as_simd_f32s(pixel).0[0];
-            let taps: &[f32] = &line[out_x * step..][..TAPS];
-            for tap in 0..TAPS {
-                sums[tap] = simd.mul_add_e_f32s(simd.splat_f32s(taps[tap]), pixel, sums[tap]);
+    /// From the first tap.
+    rows: &'a [f32],
+    /// From the first of the output channels.
+    dy: &'a [f32],
+}
+
+impl WeightGradientTile<'_> {
+    /// `TAPS` taps of `VECTORS` vectors of output channels, over all pixels of an image.
+    #[inline(always)]
+    fn add<S: Simd, const TAPS: usize, const VECTORS: usize>(&self, simd: S, gradient: &mut [f32]) {
+        let geometry = self.geometry;
+        let (width, step) = (geometry.out_width(), geometry.stride * geometry.in_channels);
+        let mut sums = [[simd.splat_f32s(0.0); VECTORS]; TAPS];
+        for out_y in 0..geometry.out_height() {
+            let line = &self.rows[out_y * geometry.stride * self.row..];
+            for out_x in 0..width {
+                let pixel = &self.dy[(out_y * width + out_x) * geometry.out_channels..];
+                let pixel = &S::as_simd_f32s(&pixel[..VECTORS * S::F32_LANES]).0[..VECTORS];
+                let taps = &line[out_x * step..][..TAPS];
+                for tap in 0..TAPS {
+                    let tap_value = simd.splat_f32s(taps[tap]);
+                    for vector in 0..VECTORS {
+                        let sum = &mut sums[tap][vector];
+                        *sum = simd.mul_add_e_f32s(tap_value, pixel[vector], *sum);
+                    }
+                }
             }
         }
-    }
-    // A last tile that reaches past the run has fewer places for its sums; the rest is dropped.
-    for (target, sum) in gradient.chunks_mut(LANES).zip(sums) {
-        let target = &mut S::as_mut_simd_f32s(&mut target[..S::F32_LANES]).0[0];
-        *target = simd.add_f32s(*target, sum);
+        // A last tile that reaches past the run has fewer places for its sums; the rest is dropped.
+        for (target, sums) in gradient.chunks_mut(LANES).zip(sums) {
+            let target = S::as_mut_simd_f32s(&mut target[..VECTORS * S::F32_LANES]).0;
+            for (target, sum) in target.iter_mut().zip(sums) {
+                *target = simd.add_f32s(*target, sum);
+            }
+        }
     }
 }

@@ -79,39 +79,42 @@ fn weight_gradient_of<T: Element>(
     let width = window.grid[1];
     let lines = (BAND_WORDS * T::Factor::DEPTH / width).max(1);
     let most = words::<T::Factor>(lines.min(share.len()) * width);
-    with_scratch(most * (row_stride(channels) + row_stride(patch)), |scratch| {
-        let (left, right) = scratch.split_at_mut(most * row_stride(channels));
-        for first in share.clone().step_by(lines) {
-            let band = first..(first + lines).min(share.end);
-            let rows = band.len() * width;
-            let dy = &dy[first * width * channels..][..rows * channels];
-            vectorized(
-                #[inline(always)]
-                || lay_out(dy, channels, left),
-            );
-            lay_out_patches(window, x, band, right);
-            Product {
-                rows: channels,
-                inner: words::<T::Factor>(rows),
-                columns: patch,
-                left: Left {
-                    words: left,
-                    row_stride: 1,
-                    column_stride: row_stride(channels),
-                },
-                right: Right {
-                    words: right,
-                    row_stride: row_stride(patch),
-                    panel_stride: PANEL,
-                },
-                target: &mut *gradient,
-                target_stride: patch,
-                accumulate: first != share.start,
-                factor: PhantomData::<T::Factor>,
+    with_scratch(
+        most * (row_stride(channels) + row_stride(patch)),
+        |scratch| {
+            let (left, right) = scratch.split_at_mut(most * row_stride(channels));
+            for first in share.clone().step_by(lines) {
+                let band = first..(first + lines).min(share.end);
+                let rows = band.len() * width;
+                let dy = &dy[first * width * channels..][..rows * channels];
+                vectorized(
+                    #[inline(always)]
+                    || lay_out(dy, channels, left),
+                );
+                lay_out_patches(window, x, band, right);
+                Product {
+                    rows: channels,
+                    inner: words::<T::Factor>(rows),
+                    columns: patch,
+                    left: Left {
+                        words: left,
+                        row_stride: 1,
+                        column_stride: row_stride(channels),
+                    },
+                    right: Right {
+                        words: right,
+                        row_stride: row_stride(patch),
+                        panel_stride: PANEL,
+                    },
+                    target: &mut *gradient,
+                    target_stride: patch,
+                    accumulate: first != share.start,
+                    factor: PhantomData::<T::Factor>,
+                }
+                .run();
             }
-            .run();
-        }
-    });
+        },
+    );
 }
 
 /// Words from one row to the next: an odd number of cache lines.
