@@ -326,6 +326,16 @@ impl BackwardPass<'_> {
         Activation::recycled(&self.pool, shape.into(), dtype)
     }
 
+    /// The value in memory that may be overwritten: its own where nothing else holds it, else a copy.
+    pub(crate) fn overwritable(&self, value: Activation) -> Result<Activation> {
+        if value.is_sole_holder() {
+            return Ok(value);
+        }
+        let copy = self.allocate(value.tensor().shape().clone(), value.dtype())?;
+        access::copy_into(copy.tensor(), value.tensor())?;
+        Ok(copy)
+    }
+
     /// The gradient to write for `slot`, and whether another consumer has already written to it (then add).
     pub(crate) fn target(&mut self, slot: &Slot) -> Result<(Tensor, bool)> {
         let index = self.index(slot)?;

@@ -15,7 +15,7 @@ pub struct Activation {
     tensor: Tensor,
     node: Option<Node>,
     recipe: Option<Recipe>,
-    _buffer: Option<Arc<Buffer>>,
+    buffer: Option<Arc<Buffer>>,
 }
 
 impl Activation {
@@ -41,7 +41,7 @@ impl Activation {
             tensor: tensor.clone(),
             node: None,
             recipe: None,
-            _buffer: None,
+            buffer: None,
         })
     }
 
@@ -52,7 +52,7 @@ impl Activation {
             tensor: buffer.flat().reshape(shape)?,
             node: None,
             recipe: None,
-            _buffer: Some(buffer),
+            buffer: Some(buffer),
         })
     }
 
@@ -77,6 +77,12 @@ impl Activation {
     /// The value in place. Crate-private: a clone that outlives the activation would see recycled memory.
     pub(crate) fn tensor(&self) -> &Tensor {
         &self.tensor
+    }
+
+    /// Whether its memory comes from a pool and no clone of it is left.
+    pub(super) fn is_sole_holder(&self) -> bool {
+        let holders = self.buffer.as_ref().map(Arc::strong_count);
+        holders == Some(1)
     }
 
     /// The name of this value on the tape, with its shape, without keeping its memory.
@@ -250,6 +256,45 @@ mod tests {
             // A recipe would hold the input for nothing.
             assert!(output.recipe.is_none(), "{mode:?}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn an_output_that_is_held_survives_its_backward_pass_and_a_constant_residual_masks_as_well()
+    -> Result<()> {
+        let mut builder = ParameterBuilder::new(0, &Device::Cpu);
+        let norm = BatchNorm::new(&mut builder, "norm", 7, 1.5)?;
+        let set = builder.finish();
+        let images = images(DType::F32)?;
+        let pool = BufferPool::new(&Device::Cpu);
+        let mut found = Vec::new();
+        for is_tracked in [false, true] {
+            let mut tape = Tape::new(Mode::Training, &pool);
+            let input = tape.input(&images)?;
+            let residual = if is_tracked {
+                tape.input(&images)?
+            } else {
+                Activation::constant(&images)?
+            };
+            let output = norm.forward(&mut tape, &input, Some(&residual), Activate::Relu)?;
+            let value = output.to_tensor()?;
+            assert!(!output.is_sole_holder(), "the tape holds it too");
+            let mut gradients = Gradients::new(&set)?;
+            let reached = tape.backward(&output, &images, &mut gradients, &[&input, &residual])?;
+            assert_eq!(bits(output.tensor())?, bits(&value)?);
+            assert!(output.is_sole_holder());
+            assert_eq!(reached[1].is_some(), is_tracked);
+            if let Some(masked) = &reached[1] {
+                // The gradient where the output is positive, and 0 elsewhere.
+                let expected = (value.gt(0f64)?.to_dtype(DType::F32)? * &images)?;
+                assert_eq!(
+                    masked.flatten_all()?.to_vec1::<f32>()?,
+                    expected.flatten_all()?.to_vec1::<f32>()?
+                );
+            }
+            found.push(bits(reached[0].as_ref().expect("the input is tracked"))?);
+        }
+        assert_eq!(found[0], found[1]);
         Ok(())
     }
 }

@@ -7,13 +7,12 @@
 
 pub mod portable;
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{Result, bail};
 
 use self::portable::{Affine, Mask, Statistics};
-use super::access::{read, write};
+use super::access::{copy_into, read, write};
 use super::element::{Element, for_element};
 use crate::params::{NamedBuffer, Parameter, ParameterBuilder};
 use crate::profile::{Phase, Work, bytes_of};
@@ -266,15 +265,17 @@ struct Saved {
     input: Activation,
     residual: Option<Slot>,
     activate: Activate,
+    /// With a residual.
     output: Option<Activation>,
     statistics: Vec<Statistics>,
     affine: Arc<[Affine]>,
 }
 
 impl Saved {
-    /// Turns the output's gradient into the input's in place, and hands the masked gradient to the residual.
-    fn backward(self, gradient: Activation, pass: &mut BackwardPass<'_>) -> Result<()> {
-        let with_residual = self.residual.is_some();
+    /// Turns the output's gradient into the input's in place. The masked gradient, which goes to the residual, takes the
+    /// place of the stored output: it has served its last use.
+    fn backward(mut self, gradient: Activation, pass: &mut BackwardPass<'_>) -> Result<()> {
+        let with_residual = self.output.is_some();
         let _span = pass.profiler().span(|| {
             work(
                 Phase::Backward,
@@ -284,16 +285,11 @@ impl Saved {
                 &self.input,
             )
         });
-        let residual = match &self.residual {
-            Some(slot) => {
-                let shape = gradient.tensor().shape().clone();
-                Some((slot, pass.allocate(shape, gradient.dtype())?))
-            }
-            None => None,
-        };
-        let masked = residual.as_ref().map(|(_, masked)| masked);
-        for_element!(gradient.dtype(), T => self.masked_backward::<T>(&gradient, masked, pass))?;
-        if let Some((slot, masked)) = residual {
+        let output = self.output.take();
+        let output = output.map(|output| pass.overwritable(output));
+        let output = output.transpose()?;
+        for_element!(gradient.dtype(), T => self.run::<T>(&gradient, output.as_ref(), pass))?;
+        if let (Some(slot), Some(masked)) = (&self.residual, output) {
             pass.give(slot, masked)?;
         }
         match self.input.slot() {
@@ -304,61 +300,64 @@ impl Saved {
 
     /// Arrays that are read or written backward: input and gradient twice, with a residual the output for the mask too.
     fn passes(&self) -> usize {
-        5 + if self.residual.is_some() { 3 } else { 0 }
+        5 + if self.output.is_some() { 3 } else { 0 }
     }
 
-    fn masked_backward<T: Element>(
+    fn run<T: Element>(
         &self,
         gradient: &Activation,
-        masked: Option<&Activation>,
+        output: Option<&Activation>,
         pass: &mut BackwardPass<'_>,
     ) -> Result<()> {
-        match (self.activate, &self.output) {
-            (Activate::Linear, _) => self.run(gradient, masked, |_, _| Mask::<T>::None, pass),
-            (Activate::Relu, None) => {
-                let mask = |group, _| Mask::<T>::FromInput(&self.affine[group]);
-                self.run(gradient, masked, mask, pass)
+        match (self.activate, output) {
+            (Activate::Linear, None) => self.groups::<T>(gradient, |_, _| Mask::None, pass),
+            (Activate::Linear, Some(output)) => {
+                copy_into(output.tensor(), gradient.tensor())?;
+                self.groups::<T>(gradient, |_, _| Mask::None, pass)
             }
-            (Activate::Relu, Some(output)) => read(output.tensor(), |y: &[T]| {
-                let mask = |_, range| Mask::FromOutput(&y[range]);
-                self.run(gradient, masked, mask, pass)
+            (Activate::Relu, None) => self.groups::<T>(
+                gradient,
+                |group, _| Mask::FromInput(&self.affine[group]),
+                pass,
+            ),
+            (Activate::Relu, Some(output)) => write(output.tensor(), |y: &mut [T]| {
+                let mut rest = y;
+                let mask = |_, len| {
+                    let (group, others) = std::mem::take(&mut rest).split_at_mut(len);
+                    rest = others;
+                    Mask::FromOutput(group)
+                };
+                self.groups(gradient, mask, pass)
             })?,
         }
     }
 
-    fn run<'a, T: Element>(
-        &self,
+    /// Goes through the groups in order; `mask` is asked with the index and the length of each.
+    fn groups<'a, T: Element>(
+        &'a self,
         gradient: &Activation,
-        masked: Option<&Activation>,
-        mask: impl Fn(usize, Range<usize>) -> Mask<'a, T>,
+        mut mask: impl FnMut(usize, usize) -> Mask<'a, T>,
         pass: &mut BackwardPass<'_>,
     ) -> Result<()> {
         let (weight_target, add_weight) = pass.parameter_target(&self.layer.weight);
         let (bias_target, add_bias) = pass.parameter_target(&self.layer.bias);
-        let kernel = |mut masked: Option<&mut [T]>| {
-            read(self.input.tensor(), |x: &[T]| {
-                write(gradient.tensor(), |dy: &mut [T]| {
-                    let group = x.len() / self.statistics.len();
-                    for (index, statistics) in self.statistics.iter().enumerate() {
-                        let range = index * group..(index + 1) * group;
-                        let (x, dy) = (&x[range.clone()], &mut dy[range.clone()]);
-                        let masked = masked.as_mut().map(|m| &mut m[range.clone()]);
-                        let mask = mask(index, range);
-                        let sums = self.layer.with_parameters(|w, _| {
-                            portable::backward(statistics, w, x, &mask, dy, masked)
-                        })?;
-                        write(&weight_target, |t| {
-                            sums.weight_into(t, add_weight || index > 0)
-                        })?;
-                        write(&bias_target, |t| sums.bias_into(t, add_bias || index > 0))?;
-                    }
-                    Ok(())
-                })
-            })??
-        };
-        match masked {
-            Some(masked) => write(masked.tensor(), |m| kernel(Some(m)))?,
-            None => kernel(None),
-        }
+        read(self.input.tensor(), |x: &[T]| {
+            write(gradient.tensor(), |dy: &mut [T]| {
+                let group = x.len() / self.statistics.len();
+                for (index, statistics) in self.statistics.iter().enumerate() {
+                    let range = index * group..(index + 1) * group;
+                    let (x, dy) = (&x[range.clone()], &mut dy[range]);
+                    let mask = mask(index, group);
+                    let sums = self
+                        .layer
+                        .with_parameters(|w, _| portable::backward(statistics, w, x, mask, dy))?;
+                    write(&weight_target, |t| {
+                        sums.weight_into(t, add_weight || index > 0)
+                    })?;
+                    write(&bias_target, |t| sums.bias_into(t, add_bias || index > 0))?;
+                }
+                Ok(())
+            })
+        })??
     }
 }

@@ -26,7 +26,7 @@ const UNROLLED: usize = 4;
 /// Words of a cache line.
 pub(crate) const LINE: usize = 16;
 
-/// A matrix of words with any strides.
+/// A matrix of words whose rows or columns are contiguous: one of its strides is 1.
 #[derive(Clone, Copy)]
 pub(crate) struct Left<'a> {
     pub(crate) words: &'a [f32],

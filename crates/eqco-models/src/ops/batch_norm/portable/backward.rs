@@ -4,7 +4,7 @@ use pulp::Simd;
 use rayon::prelude::*;
 
 use super::column_sums::{Terms, column_sums};
-use super::mask::{Open, OutputMask, Recomputed, Stored};
+use super::mask::{Open, OutputMask, Recomputed, Stored, where_positive};
 use super::sweep::{Pass, load, store, sweep, task_len, wide_row, widen};
 use super::{Mask, Statistics};
 use crate::ops::element::Element;
@@ -37,8 +37,8 @@ fn write_sums(sums: &[f64], target: &mut [f32], accumulate: bool) {
     }
 }
 
-/// Replaces `dy` by the gradient of the input, writes the masked `dy` to `masked` if wanted, and returns the gradients of
-/// weight and bias.
+/// Replaces `dy` by the gradient of the input, a stored output by the masked `dy`, and returns the gradients of weight and
+/// bias.
 ///
 /// With x̂ the normalised input and g the masked gradient over n rows:
 /// dx = γ·inverse_deviation·(g − mean(g) − x̂·mean(g·x̂)).
@@ -49,23 +49,23 @@ pub fn backward<T: Element>(
     statistics: &Statistics,
     weight: &[f32],
     x: &[T],
-    mask: &Mask<'_, T>,
+    mask: Mask<'_, T>,
     dy: &mut [T],
-    masked: Option<&mut [T]>,
 ) -> ParameterSums {
     // What the unchecked loads below rely on.
-    assert!(x.len() == dy.len() && masked.as_ref().is_none_or(|masked| masked.len() == x.len()));
+    assert_eq!(x.len(), dy.len());
     assert_eq!(statistics.mean.len(), weight.len());
-    match *mask {
-        Mask::None => {}
-        Mask::FromInput(affine) => assert_eq!(affine.row().wide(), wide_row(weight.len())),
-        Mask::FromOutput(y) => assert_eq!(y.len(), x.len()),
-    }
     let layer = Layer { statistics, weight };
-    match *mask {
-        Mask::None => layer.backward(x, Open, dy, masked),
-        Mask::FromInput(affine) => layer.backward(x, Recomputed(affine.row()), dy, masked),
-        Mask::FromOutput(y) => layer.backward(x, Stored(y), dy, masked),
+    match mask {
+        Mask::None => layer.backward(x, Open, dy),
+        Mask::FromInput(affine) => {
+            assert_eq!(affine.row().wide(), wide_row(weight.len()));
+            layer.backward(x, Recomputed(affine.row()), dy)
+        }
+        Mask::FromOutput(y) => {
+            assert_eq!(x.len(), y.len());
+            layer.backward_with_residual(x, y, dy)
+        }
     }
 }
 
@@ -76,39 +76,42 @@ struct Layer<'a> {
 }
 
 impl Layer<'_> {
-    fn backward<T: Element>(
-        self,
-        x: &[T],
-        mask: impl OutputMask,
-        dy: &mut [T],
-        masked: Option<&mut [T]>,
-    ) -> ParameterSums {
+    fn backward<T: Element>(self, x: &[T], mask: impl OutputMask, dy: &mut [T]) -> ParameterSums {
         let sums = self.parameter_sums(x, mask, dy);
         let coefficients = Coefficients::new(self, &sums, x.len() / self.weight.len());
         let task = task_len(coefficients.slope.len());
-        let run = |index: usize, dy: &mut [T], masked: Option<&mut [T]>| {
+        dy.par_chunks_mut(task).enumerate().for_each(|(index, dy)| {
             sweep(InputGradient {
-                slope: &coefficients.slope,
-                factor: &coefficients.factor,
-                offset: &coefficients.offset,
+                coefficients: coefficients.view(),
                 x,
                 mask,
                 start: index * task,
                 dy,
-                masked,
             });
-        };
-        match masked {
-            None => dy
-                .par_chunks_mut(task)
-                .enumerate()
-                .for_each(|(index, dy)| run(index, dy, None)),
-            Some(masked) => dy
-                .par_chunks_mut(task)
-                .zip(masked.par_chunks_mut(task))
-                .enumerate()
-                .for_each(|(index, (dy, masked))| run(index, dy, Some(masked))),
-        }
+        });
+        sums
+    }
+
+    fn backward_with_residual<T: Element>(
+        self,
+        x: &[T],
+        y: &mut [T],
+        dy: &mut [T],
+    ) -> ParameterSums {
+        let sums = self.parameter_sums(x, Stored(&*y), dy);
+        let coefficients = Coefficients::new(self, &sums, x.len() / self.weight.len());
+        let task = task_len(coefficients.slope.len());
+        dy.par_chunks_mut(task)
+            .zip(y.par_chunks_mut(task))
+            .zip(x.par_chunks(task))
+            .for_each(|((dy, y), x)| {
+                sweep(BothGradients {
+                    coefficients: coefficients.view(),
+                    x,
+                    y,
+                    dy,
+                });
+            });
         sums
     }
 
@@ -187,16 +190,52 @@ impl Coefficients {
     }
 }
 
-struct InputGradient<'a, T, M> {
+impl Coefficients {
+    fn view(&self) -> CoefficientsView<'_> {
+        CoefficientsView {
+            slope: &self.slope,
+            factor: &self.factor,
+            offset: &self.offset,
+        }
+    }
+}
+
+/// Slices by value, for addresses that stay in registers.
+#[derive(Clone, Copy)]
+struct CoefficientsView<'a> {
     slope: &'a [f32],
     factor: &'a [f32],
     offset: &'a [f32],
+}
+
+impl CoefficientsView<'_> {
+    /// The gradient of inputs whose constants lie in the wide row from `column` on.
+    ///
+    /// # Safety
+    /// The vector must end within the wide row.
+    #[inline(always)]
+    unsafe fn input_gradient<S: Simd>(
+        self,
+        simd: S,
+        x: S::f32s,
+        masked: S::f32s,
+        column: usize,
+    ) -> S::f32s {
+        // SAFETY: as the caller promises; the three have one length.
+        let [slope, factor, offset] =
+            unsafe { [self.slope, self.factor, self.offset].map(|c| load(simd, c, column)) };
+        let line = simd.mul_add_e_f32s(factor, x, offset);
+        simd.mul_add_e_f32s(slope, masked, line)
+    }
+}
+
+struct InputGradient<'a, T, M> {
+    coefficients: CoefficientsView<'a>,
     x: &'a [T],
     mask: M,
     /// The place of the first element of `dy` in `x`.
     start: usize,
     dy: &'a mut [T],
-    masked: Option<&'a mut [T]>,
 }
 
 impl<T: Element, M: OutputMask> Pass for InputGradient<'_, T, M> {
@@ -205,25 +244,49 @@ impl<T: Element, M: OutputMask> Pass for InputGradient<'_, T, M> {
     }
 
     fn wide(&self) -> usize {
-        self.slope.len()
+        self.coefficients.slope.len()
     }
 
     #[inline(always)]
     unsafe fn vector<S: Simd>(&mut self, simd: S, place: usize, column: usize) {
-        // SAFETY: as the caller promises; `masked` has the length of `dy`, and `x` goes on from `start` as long.
+        let in_x = self.start + place;
+        // SAFETY: as the caller promises; `x` goes on from `start` for the length of `dy`.
         unsafe {
-            let x = load(simd, self.x, self.start + place);
+            let x = load(simd, self.x, in_x);
             let gradient = load(simd, self.dy, place);
-            let gradient = self
-                .mask
-                .mask(simd, gradient, x, self.start + place, column);
-            if let Some(masked) = &mut self.masked {
-                store(simd, gradient, masked, place);
-            }
-            let [slope, factor, offset] =
-                [self.slope, self.factor, self.offset].map(|c| load(simd, c, column));
-            let line = simd.mul_add_e_f32s(factor, x, offset);
-            let input = simd.mul_add_e_f32s(slope, gradient, line);
+            let masked = self.mask.mask(simd, gradient, x, in_x, column);
+            let input = self.coefficients.input_gradient(simd, x, masked, column);
+            store(simd, input, self.dy, place);
+        }
+    }
+}
+
+/// Leaves the input's gradient in place of the output's, and the residual's in place of the output.
+struct BothGradients<'a, T> {
+    coefficients: CoefficientsView<'a>,
+    x: &'a [T],
+    y: &'a mut [T],
+    dy: &'a mut [T],
+}
+
+impl<T: Element> Pass for BothGradients<'_, T> {
+    fn len(&self) -> usize {
+        self.dy.len()
+    }
+
+    fn wide(&self) -> usize {
+        self.coefficients.slope.len()
+    }
+
+    #[inline(always)]
+    unsafe fn vector<S: Simd>(&mut self, simd: S, place: usize, column: usize) {
+        // SAFETY: as the caller promises; all slices have the length of `dy`.
+        unsafe {
+            let x = load(simd, self.x, place);
+            let masked =
+                where_positive(simd, load(simd, self.y, place), load(simd, self.dy, place));
+            let input = self.coefficients.input_gradient(simd, x, masked, column);
+            store(simd, masked, self.y, place);
             store(simd, input, self.dy, place);
         }
     }

@@ -82,7 +82,7 @@ impl<T: Element> OutputMask for Stored<'_, T> {
 }
 
 #[inline(always)]
-fn where_positive<S: Simd>(simd: S, output: S::f32s, gradient: S::f32s) -> S::f32s {
+pub(super) fn where_positive<S: Simd>(simd: S, output: S::f32s, gradient: S::f32s) -> S::f32s {
     let zero = simd.splat_f32s(0.0);
     simd.select_f32s(simd.less_than_f32s(zero, output), gradient, zero)
 }

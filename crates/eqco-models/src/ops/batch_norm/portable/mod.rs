@@ -19,14 +19,14 @@ pub use self::backward::backward;
 pub use self::statistics::{Affine, Statistics};
 
 /// Where the output was positive.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub enum Mask<'a, T> {
     /// No ReLU.
     None,
     /// Recompute the output from the input.
     FromInput(&'a Affine),
-    /// The stored output.
-    FromOutput(&'a [T]),
+    /// The stored output, in place of which the masked gradient is left: that of a residual.
+    FromOutput(&'a mut [T]),
 }
 
 /// `y = relu?(affine(x) + residual)`.
