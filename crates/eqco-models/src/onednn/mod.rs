@@ -29,7 +29,7 @@ pub const FETCHED: &str = "data/fetched/onednn/libdnnl.so.3";
 /// What the system's loader is asked for last.
 const SYSTEM: &str = "libdnnl.so.3";
 
-// Bits of `dnnl_cpu_isa_t`; each set contains the ones below.
+// Sets of bits of `dnnl_cpu_isa_t`. Those of AVX-512 contain each other and AVX2, but not `AVX2_BF16`.
 const AMX: i32 = 0xfef;
 const AVX512_FP16: i32 = 0x1ef;
 const AVX512_BF16: i32 = 0xe7;

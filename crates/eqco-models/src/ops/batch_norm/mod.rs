@@ -285,9 +285,8 @@ impl Saved {
                 &self.input,
             )
         });
-        let output = self.output.take();
-        let output = output.map(|output| pass.overwritable(output));
-        let output = output.transpose()?;
+        let stored = self.output.take();
+        let output = stored.map(|output| pass.overwritable(output)).transpose()?;
         for_element!(gradient.dtype(), T => self.run::<T>(&gradient, output.as_ref(), pass))?;
         if let (Some(slot), Some(masked)) = (&self.residual, output) {
             pass.give(slot, masked)?;

@@ -80,15 +80,16 @@ impl Layer<'_> {
         let sums = self.parameter_sums(x, mask, dy);
         let coefficients = Coefficients::new(self, &sums, x.len() / self.weight.len());
         let task = task_len(coefficients.slope.len());
-        dy.par_chunks_mut(task).enumerate().for_each(|(index, dy)| {
-            sweep(InputGradient {
-                coefficients: coefficients.view(),
-                x,
-                mask,
-                start: index * task,
-                dy,
+        dy.par_chunks_mut(task)
+            .zip(x.par_chunks(task))
+            .for_each(|(dy, x)| {
+                sweep(InputGradient {
+                    coefficients: coefficients.view(),
+                    x,
+                    mask,
+                    dy,
+                });
             });
-        });
         sums
     }
 
@@ -232,9 +233,8 @@ impl CoefficientsView<'_> {
 struct InputGradient<'a, T, M> {
     coefficients: CoefficientsView<'a>,
     x: &'a [T],
+    /// Needs no place: stored outputs are those of [`BothGradients`].
     mask: M,
-    /// The place of the first element of `dy` in `x`.
-    start: usize,
     dy: &'a mut [T],
 }
 
@@ -249,12 +249,11 @@ impl<T: Element, M: OutputMask> Pass for InputGradient<'_, T, M> {
 
     #[inline(always)]
     unsafe fn vector<S: Simd>(&mut self, simd: S, place: usize, column: usize) {
-        let in_x = self.start + place;
-        // SAFETY: as the caller promises; `x` goes on from `start` for the length of `dy`.
+        // SAFETY: as the caller promises; `x` has the length of `dy`.
         unsafe {
-            let x = load(simd, self.x, in_x);
+            let x = load(simd, self.x, place);
             let gradient = load(simd, self.dy, place);
-            let masked = self.mask.mask(simd, gradient, x, in_x, column);
+            let masked = self.mask.mask(simd, gradient, x, place, column);
             let input = self.coefficients.input_gradient(simd, x, masked, column);
             store(simd, input, self.dy, place);
         }
