@@ -6,6 +6,9 @@ use std::sync::OnceLock;
 use pulp::{Arch, WithSimd};
 use rayon::prelude::*;
 
+#[cfg(target_arch = "x86_64")]
+use super::product::tiles;
+
 /// Elements that one task handles in a memory-bound pass: large enough to hide scheduling, small enough for the cache.
 pub(crate) const CHUNK: usize = 16 * 1024;
 
@@ -31,7 +34,7 @@ pub(crate) fn vectorized<R>(kernel: impl FnOnce() -> R) -> R {
 pub(crate) fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
     match units() {
         #[cfg(target_arch = "x86_64")]
-        Units::Bf16(avx512) => {
+        Units::Bf16(avx512) | Units::Tiles(avx512) => {
             // SAFETY: `Units::widest` found all of these features.
             unsafe { with_bf16(avx512, op) }
         }
@@ -45,12 +48,24 @@ pub(crate) fn has_bf16() -> bool {
     !matches!(units(), Units::Plain(_))
 }
 
+/// Whether products of pairs of bf16 run on tile registers.
+#[inline(always)]
+pub(crate) fn has_tiles() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return matches!(units(), Units::Tiles(_));
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// What kernels are compiled for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Units {
     /// AVX-512 with AVX512-BF16, which `pulp` does not know.
     #[cfg(target_arch = "x86_64")]
     Bf16(pulp::x86::V4),
+    /// The same with AMX.
+    #[cfg(target_arch = "x86_64")]
+    Tiles(pulp::x86::V4),
     /// One of `pulp`'s.
     Plain(Arch),
 }
@@ -61,7 +76,11 @@ impl Units {
         if let Some(avx512) = pulp::x86::V4::try_new()
             && std::arch::is_x86_feature_detected!("avx512bf16")
         {
-            return Self::Bf16(avx512);
+            return if tiles::are_available() {
+                Self::Tiles(avx512)
+            } else {
+                Self::Bf16(avx512)
+            };
         }
         Self::Plain(Arch::new())
     }
@@ -114,6 +133,16 @@ pub(crate) fn narrower_units() -> Vec<Units> {
     narrower.into_iter().map(Units::Plain).collect()
 }
 
+/// The units of this CPU that multiply pairs of bf16.
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(crate) fn bf16_units() -> Vec<Units> {
+    match Units::widest() {
+        Units::Plain(_) => Vec::new(),
+        Units::Bf16(avx512) => vec![Units::Bf16(avx512)],
+        Units::Tiles(avx512) => vec![Units::Tiles(avx512), Units::Bf16(avx512)],
+    }
+}
+
 /// The vector unit that kernels are compiled for here, for people.
 pub(crate) fn instruction_set() -> &'static str {
     struct Width;
@@ -125,6 +154,7 @@ pub(crate) fn instruction_set() -> &'static str {
         }
     }
     match dispatch(Width) {
+        _ if has_tiles() => "AVX-512 with bf16 and AMX",
         _ if has_bf16() => "AVX-512 with bf16",
         16 => "AVX-512",
         8 => "AVX2",

@@ -189,7 +189,7 @@ impl Kernels {
         let family = match tape.backend() {
             // Winograd's fewer multiplications beat oneDNN 3, which has direct convolutions alone, but for matrix units.
             Backend::Onednn(library)
-                if portable::uses_winograd(geometry, winograd)
+                if portable::uses_winograd::<f32>(geometry, winograd)
                     && !(dtype == DType::BF16 && library.has_fast_bf16()) =>
             {
                 Backend::Portable

@@ -4,6 +4,8 @@
 //! The order of a sum is that of the inner dimension, whatever the tile: results do not depend on how rows are split.
 
 pub(crate) mod panels;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod tiles;
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -12,6 +14,8 @@ use pulp::{Simd, WithSimd};
 
 use super::element::Element;
 use super::factor::Factor;
+#[cfg(target_arch = "x86_64")]
+use super::lanes::has_tiles;
 use super::lanes::{dispatch, prefetch};
 
 /// Columns of a panel: two of the widest vectors.
@@ -86,21 +90,23 @@ impl<F: Factor, T: Element> Product<'_, F, T> {
         }
         assert!(self.inner > 0, "a product sums over something");
         let last = [self.rows - 1, self.inner - 1];
-        let vector = (self.columns - 1) / LANES * LANES;
         assert!(
             last[0] * self.left.row_stride + last[1] * self.left.column_stride
                 < self.left.words.len()
         );
-        assert!(
-            last[1] * self.right.row_stride + self.right.place(vector) + LANES
-                <= self.right.words.len()
-        );
+        self.check_right();
         assert!(last[0] * self.target_stride + self.columns <= self.target.len());
         assert!(
             self.left.strides().contains(&1),
             "rows or columns of a left side are contiguous"
         );
         dispatch(self);
+    }
+
+    fn check_right(&self) {
+        let vector = (self.columns - 1) / LANES * LANES;
+        let last = (self.inner - 1) * self.right.row_stride + self.right.place(vector);
+        assert!(last + LANES <= self.right.words.len());
     }
 }
 
@@ -109,6 +115,10 @@ impl<F: Factor, T: Element> WithSimd for Product<'_, F, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
+        #[cfg(target_arch = "x86_64")]
+        if F::DEPTH > 1 && has_tiles() {
+            return tiles::run(simd, self);
+        }
         // Two vectors of columns, as many rows as 32 or 16 registers hold beside a row of `right` and a word of `left`.
         match (S::F32_LANES, self.columns <= S::F32_LANES) {
             (16, false) => self.tiles::<S, 12, 2>(simd),
@@ -275,8 +285,12 @@ impl<F: Factor, T: Element> Product<'_, F, T> {
                     );
                 }
             } else {
+                let mut values = [0.0; PANEL];
+                for (values, sum) in values.chunks_exact_mut(S::F32_LANES).zip(sums) {
+                    S::as_mut_simd_f32s(values).0[0] = sum;
+                }
                 let target = &mut self.target[start..][..self.columns - column];
-                store_part(simd, sums, target, self.accumulate);
+                store_part(&values, target, self.accumulate);
             }
         }
     }
@@ -322,21 +336,12 @@ unsafe fn add_word<F: Factor, S: Simd, const ROWS: usize, const VECTORS: usize>(
 
 /// Fewer columns than the vectors have.
 #[inline(always)]
-fn store_part<S: Simd, T: Element, const VECTORS: usize>(
-    _: S,
-    sums: [S::f32s; VECTORS],
-    target: &mut [T],
-    accumulate: bool,
-) {
-    let mut values = [0.0; PANEL];
-    for (values, sum) in values.chunks_exact_mut(S::F32_LANES).zip(sums) {
-        S::as_mut_simd_f32s(values).0[0] = sum;
-    }
+fn store_part<T: Element>(values: &[f32; PANEL], target: &mut [T], accumulate: bool) {
     for (target, value) in target.iter_mut().zip(values) {
         *target = T::store(if accumulate {
             target.load() + value
         } else {
-            value
+            *value
         });
     }
 }

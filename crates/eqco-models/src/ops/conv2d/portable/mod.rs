@@ -2,6 +2,9 @@
 
 mod direct;
 mod patches;
+mod shares;
+#[cfg(target_arch = "x86_64")]
+mod shifted;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -12,27 +15,69 @@ use rayon::prelude::*;
 use super::Geometry;
 use crate::ops::element::Element;
 use crate::ops::factor::Factor;
+use crate::ops::lanes::has_tiles;
 use crate::profile::Phase;
 
-/// `y = conv(x, w)`.
-pub fn forward<T: Element>(geometry: &Geometry, winograd: bool, x: &[T], w: &[f32], y: &mut [T]) {
-    if uses_winograd_forward::<T>(geometry, winograd) {
-        winograd::forward(geometry, x, w, y, false);
-    } else if direct::suits::<T>(geometry) {
-        direct::forward(geometry, x, w, y, false);
-    } else {
-        patches::forward(geometry, x, w, y, false);
+/// What computes one pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kernel {
+    Winograd,
+    #[cfg(target_arch = "x86_64")]
+    Shifted,
+    Direct,
+    Patches,
+}
+
+impl Kernel {
+    /// For the pass of a convolution of `T`.
+    fn choose<T: Element>(geometry: &Geometry, winograd: bool, phase: Phase) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if shifted::suits::<T>(geometry) {
+            return Self::Shifted;
+        }
+        let is_winograd = uses_winograd::<T>(geometry, winograd)
+            && (phase != Phase::Forward || outruns_pairs::<T>(geometry));
+        if is_winograd {
+            return Self::Winograd;
+        }
+        let is_direct = match phase {
+            Phase::WeightGradient => {
+                direct::suits::<T>(geometry) && direct::suits_weight_gradient(geometry)
+            }
+            Phase::InputGradient => {
+                transposed(geometry).is_some_and(|turned| direct::suits::<T>(&turned))
+            }
+            _ => direct::suits::<T>(geometry),
+        };
+        if is_direct {
+            Self::Direct
+        } else {
+            Self::Patches
+        }
     }
 }
 
-/// Whether a convolution, and its gradients, run through Winograd's transform where that is allowed.
-pub(crate) fn uses_winograd(geometry: &Geometry, allowed: bool) -> bool {
-    allowed && winograd::suits(geometry)
+/// Whether the gradients of a convolution, and where it is quicker its forward pass, run through Winograd's transform where
+/// that is allowed. Tiles multiply pairs faster than transforms save products.
+pub(crate) fn uses_winograd<T: Element>(geometry: &Geometry, allowed: bool) -> bool {
+    let has_tiles = T::Factor::DEPTH > 1 && has_tiles();
+    allowed && !has_tiles && winograd::suits(geometry)
 }
 
 /// Winograd's forward pass multiplies f32 (see its module), against which direct sums of pairs hold on few tiles.
-fn uses_winograd_forward<T: Element>(geometry: &Geometry, allowed: bool) -> bool {
-    uses_winograd(geometry, allowed) && (T::Factor::DEPTH == 1 || winograd::outruns_pairs(geometry))
+fn outruns_pairs<T: Element>(geometry: &Geometry) -> bool {
+    T::Factor::DEPTH == 1 || winograd::outruns_pairs(geometry)
+}
+
+/// `y = conv(x, w)`.
+pub fn forward<T: Element>(geometry: &Geometry, winograd: bool, x: &[T], w: &[f32], y: &mut [T]) {
+    match Kernel::choose::<T>(geometry, winograd, Phase::Forward) {
+        Kernel::Winograd => winograd::forward(geometry, x, w, y, false),
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Shifted => shifted::forward(geometry, x, w, y, false),
+        Kernel::Direct => direct::forward(geometry, x, w, y, false),
+        Kernel::Patches => patches::forward(geometry, x, w, y, false),
+    }
 }
 
 /// `dx (+)= ` gradient with respect to the input, from `dy` and the weights.
@@ -46,14 +91,15 @@ pub fn backward_data<T: Element>(
     dx: &mut [T],
     accumulate: bool,
 ) {
-    if uses_winograd(geometry, winograd) {
-        return winograd::backward_data(geometry, dy, w, dx, accumulate);
-    }
-    match transposed(geometry) {
-        Some(turned) if direct::suits::<T>(&turned) => {
+    match Kernel::choose::<T>(geometry, winograd, Phase::InputGradient) {
+        Kernel::Winograd => winograd::backward_data(geometry, dy, w, dx, accumulate),
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Shifted => shifted::backward_data(geometry, dy, w, dx, accumulate),
+        Kernel::Direct => {
+            let turned = transposed(geometry).expect("chosen for such convolutions alone");
             direct::forward(&turned, dy, &turn_weights(geometry, w), dx, accumulate);
         }
-        _ => patches::backward_data(geometry, dy, w, dx, accumulate),
+        Kernel::Patches => patches::backward_data(geometry, dy, w, dx, accumulate),
     }
 }
 
@@ -75,25 +121,13 @@ fn transposed(geometry: &Geometry) -> Option<Geometry> {
 
 /// The kernel that a pass of this convolution runs through, for the profile.
 pub fn kernel_name<T: Element>(geometry: &Geometry, winograd: bool, phase: Phase) -> &'static str {
-    let is_winograd = match phase {
-        Phase::Forward => uses_winograd_forward::<T>(geometry, winograd),
-        _ => uses_winograd(geometry, winograd),
-    };
-    if is_winograd {
-        return "winograd";
+    match Kernel::choose::<T>(geometry, winograd, phase) {
+        Kernel::Winograd => "winograd",
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Shifted => "shifted",
+        Kernel::Direct => "direct",
+        Kernel::Patches => "patches",
     }
-    let is_direct = match phase {
-        Phase::WeightGradient => uses_direct_weight_gradient::<T>(geometry),
-        Phase::InputGradient => {
-            transposed(geometry).is_some_and(|turned| direct::suits::<T>(&turned))
-        }
-        _ => direct::suits::<T>(geometry),
-    };
-    if is_direct { "direct" } else { "patches" }
-}
-
-fn uses_direct_weight_gradient<T: Element>(geometry: &Geometry) -> bool {
-    direct::suits::<T>(geometry) && direct::suits_weight_gradient(geometry)
 }
 
 /// `dw (+)= ` gradient with respect to the weights.
@@ -105,12 +139,12 @@ pub fn backward_weight<T: Element>(
     dw: &mut [f32],
     accumulate: bool,
 ) {
-    if uses_winograd(geometry, winograd) {
-        winograd::backward_weight(geometry, x, dy, dw, accumulate);
-    } else if uses_direct_weight_gradient::<T>(geometry) {
-        direct::backward_weight(geometry, x, dy, dw, accumulate);
-    } else {
-        patches::backward_weight(geometry, x, dy, dw, accumulate);
+    match Kernel::choose::<T>(geometry, winograd, Phase::WeightGradient) {
+        Kernel::Winograd => winograd::backward_weight(geometry, x, dy, dw, accumulate),
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Shifted => shifted::backward_weight(geometry, x, dy, dw, accumulate),
+        Kernel::Direct => direct::backward_weight(geometry, x, dy, dw, accumulate),
+        Kernel::Patches => patches::backward_weight(geometry, x, dy, dw, accumulate),
     }
 }
 

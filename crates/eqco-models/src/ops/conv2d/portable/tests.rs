@@ -26,7 +26,7 @@ fn widen(values: &[bf16]) -> Vec<f32> {
     values.iter().map(|value| value.to_f32()).collect()
 }
 
-/// One convolution on a batch of four maps of 9x7 pixels, and the kernels of its three passes.
+/// One convolution on a batch of four maps of 7x9 pixels, and the kernels of its three passes.
 struct Case {
     channels: [usize; 2],
     kernel: usize,
@@ -49,7 +49,7 @@ impl Case {
     }
 
     /// One of every kernel, for each pass that it has.
-    fn all() -> [Self; 9] {
+    fn all() -> [Self; 10] {
         let direct = Self {
             winograd: false,
             ..Self::new([64, 48], 3, 1, ["patches"; 3])
@@ -61,6 +61,7 @@ impl Case {
             Self::new([16, 20], 3, 1, ["patches", "direct", "patches"]),
             Self::new([3, 16], 7, 2, ["direct", "patches", "direct"]),
             Self::new([20, 12], 3, 1, ["patches"; 3]),
+            Self::new([48, 16], 5, 1, ["patches", "direct", "patches"]),
             Self::new([20, 48], 1, 1, ["patches"; 3]),
             Self::new([20, 48], 1, 2, ["patches"; 3]),
             direct,
@@ -70,8 +71,8 @@ impl Case {
     fn geometry(&self) -> Geometry {
         Geometry {
             batch: 4,
-            height: 9,
-            width: 7,
+            height: 7,
+            width: 9,
             in_channels: self.channels[0],
             out_channels: self.channels[1],
             kernel: self.kernel,
@@ -182,11 +183,21 @@ fn relative_deviation(found: &[f32], expected: &[f32]) -> f64 {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn native_bf16_stays_within_its_bounds_of_f32() {
-    use crate::ops::native_bf16::NativeBf16;
+    use crate::ops::lanes::bf16_units;
 
-    if !crate::ops::lanes::has_bf16() {
+    let units = bf16_units();
+    if units.is_empty() {
         return println!("this CPU has no AVX512-BF16: nothing was tested");
     }
+    for units in units {
+        with_units(units, assert_native_bf16_is_near_f32);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn assert_native_bf16_is_near_f32() {
+    use crate::ops::native_bf16::NativeBf16;
+
     let native = |values: &[f32]| values.iter().map(|v| NativeBf16::store(*v)).collect();
     let load = |values: &[NativeBf16]| values.iter().map(|v| v.load()).collect::<Vec<f32>>();
     for case in Case::all() {
@@ -194,7 +205,7 @@ fn native_bf16_stays_within_its_bounds_of_f32() {
         let x: Vec<NativeBf16> = native(&values(4 * geometry.in_image(), 1));
         let w = values(case.channels[1] * geometry.patch(), 2);
         let dy: Vec<NativeBf16> = native(&values(4 * geometry.out_image(), 3));
-        let winograd = uses_winograd(&geometry, case.winograd);
+        let winograd = uses_winograd::<NativeBf16>(&geometry, case.winograd);
         for accumulate in [false, true] {
             let start = if accumulate { 0.25 } else { f32::NAN };
             let (mut y, mut y_exact) = (dy.clone(), load(&dy));
@@ -243,4 +254,9 @@ fn native_bf16_stays_within_its_bounds_of_f32() {
             assert!(errors[0] > 1e-4, "bf16 was not exercised");
         }
     }
+    let names = Case::all().map(|case| {
+        PHASES.map(|phase| kernel_name::<NativeBf16>(&case.geometry(), case.winograd, phase))
+    });
+    let expected = if has_tiles() { "shifted" } else { "winograd" };
+    assert_eq!(names[0][1..], [expected; 2], "of gradients");
 }

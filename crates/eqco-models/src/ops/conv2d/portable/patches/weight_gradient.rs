@@ -7,13 +7,12 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::super::super::Geometry;
+use super::super::shares::sum_of_shares;
 use super::super::window::Window;
 use crate::ops::element::Element;
 use crate::ops::factor::{Factor, words};
-use crate::ops::lanes::{CHUNK, split, vectorized};
+use crate::ops::lanes::vectorized;
 use crate::ops::product::{LINE, Left, PANEL, Product, Right};
 use crate::ops::scratch::with_scratch;
 
@@ -30,37 +29,9 @@ pub fn backward_weight<T: Element>(
 ) {
     let window = Window::forward(geometry);
     let lines = geometry.batch * geometry.out_height();
-    let shares = split(lines, rayon::current_num_threads());
-    let length = dw.len();
-    with_scratch(length * shares.len(), |partials| {
-        partials
-            .par_chunks_mut(length)
-            .zip(shares)
-            .for_each(|(gradient, share)| weight_gradient_of(&window, x, dy, share, gradient));
-        let (first, rest) = partials.split_at(length);
-        dw.par_chunks_mut(CHUNK)
-            .enumerate()
-            .for_each(|(chunk, dw)| {
-                let start = chunk * CHUNK;
-                vectorized(
-                    #[inline(always)]
-                    || {
-                        if accumulate {
-                            add(dw, &first[start..]);
-                        } else {
-                            dw.copy_from_slice(&first[start..start + dw.len()]);
-                        }
-                        rest.chunks_exact(length)
-                            .for_each(|partial| add(dw, &partial[start..]));
-                    },
-                );
-            });
+    sum_of_shares(lines, dw, accumulate, |share, gradient| {
+        weight_gradient_of(&window, x, dy, share, gradient);
     });
-}
-
-#[inline(always)]
-fn add(target: &mut [f32], source: &[f32]) {
-    target.iter_mut().zip(source).for_each(|(t, s)| *t += s);
 }
 
 /// The sum over some lines, into `gradient` `[channels, patch]`.
