@@ -25,8 +25,12 @@ const RESIDENT_BYTES: usize = 1 << 18;
 /// Columns that are read at once at most.
 const LANES: usize = 16;
 
-/// Words of the inner dimension between two steps of the addresses.
-const UNROLLED: usize = 4;
+/// Words of the inner dimension between two steps of the addresses, for vectors of so many f32: narrow ones leave little
+/// time for addresses; of several words at a time for wide ones the compiler keeps most on the stack.
+const fn unrolled(lanes: usize) -> usize {
+    if lanes < LANES { 4 } else { 1 }
+}
+
 /// Words of a cache line.
 pub(crate) const LINE: usize = 16;
 
@@ -225,20 +229,20 @@ impl<F: Factor, T: Element> Product<'_, F, T> {
             *place = place.wrapping_add(row * row_stride);
         }
         let mut right = right.wrapping_add(words.start * self.right.row_stride);
-        let count = words.len();
+        let (count, unrolled) = (words.len(), const { unrolled(S::F32_LANES) });
         // SAFETY: as the caller promises.
         unsafe {
-            for _ in 0..count / UNROLLED {
-                for index in 0..UNROLLED {
+            for _ in 0..count / unrolled {
+                for index in 0..unrolled {
                     let line = right.wrapping_add(index * self.right.row_stride);
                     add_word::<F, S, ROWS, VECTORS>(simd, &rows, index * column_stride, line, sums);
                 }
                 for row in &mut rows {
-                    *row = row.wrapping_add(UNROLLED * column_stride);
+                    *row = row.wrapping_add(unrolled * column_stride);
                 }
-                right = right.wrapping_add(UNROLLED * self.right.row_stride);
+                right = right.wrapping_add(unrolled * self.right.row_stride);
             }
-            for index in 0..count % UNROLLED {
+            for index in 0..count % unrolled {
                 let line = right.wrapping_add(index * self.right.row_stride);
                 add_word::<F, S, ROWS, VECTORS>(simd, &rows, index * column_stride, line, sums);
             }
