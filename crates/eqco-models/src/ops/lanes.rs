@@ -48,6 +48,13 @@ pub(crate) fn has_bf16() -> bool {
     !matches!(units(), Units::Plain(_))
 }
 
+/// Whether kernels may use AVX-512.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) fn has_avx512() -> bool {
+    !matches!(units(), Units::Plain(arch) if !matches!(arch, Arch::V4(_)))
+}
+
 /// Whether products of pairs of bf16 run on tile registers.
 #[inline(always)]
 pub(crate) fn has_tiles() -> bool {

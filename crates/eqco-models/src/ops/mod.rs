@@ -21,3 +21,4 @@ pub mod normalize;
 pub(crate) mod product;
 pub mod relu;
 pub(crate) mod scratch;
+mod square;

@@ -4,8 +4,8 @@
 //! product of pairs adds two exact products to an f32 sum, rounding after each.
 
 use std::arch::x86_64::{
-    __m256bh, __m256i, __m512, __m512bh, __m512i, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh,
-    _mm512_dpbf16_ps, _mm512_or_si512, _mm512_slli_epi32,
+    __m256bh, __m256i, __m512, __m512bh, __m512i, _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh,
+    _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_or_si512, _mm512_slli_epi32,
 };
 use std::mem::transmute_copy;
 
@@ -94,8 +94,20 @@ impl Element for NativeBf16 {
 
     #[inline(always)]
     fn store_all(values: &[f32], target: &mut [Self]) {
-        let (blocks, rest) = values.as_chunks::<LANES>();
-        let (target_blocks, target_rest) = target.as_chunks_mut::<LANES>();
+        let (pairs, rest) = values.as_chunks::<{ 2 * LANES }>();
+        let (target_pairs, target_rest) = target.as_chunks_mut::<{ 2 * LANES }>();
+        for (target, values) in target_pairs.iter_mut().zip(pairs) {
+            // SAFETY: kernels of this type run where the instruction exists; both arrays have two vectors of elements.
+            unsafe {
+                let values = values.as_ptr().cast::<__m512>();
+                let [low, high] = [0, 1].map(|index| values.add(index).read_unaligned());
+                let narrow: __m512bh = _mm512_cvtne2ps_pbh(high, low);
+                let target = target.as_mut_ptr().cast::<__m512bh>();
+                target.write_unaligned(narrow);
+            }
+        }
+        let (blocks, rest) = rest.as_chunks::<LANES>();
+        let (target_blocks, target_rest) = target_rest.as_chunks_mut::<LANES>();
         for (target, values) in target_blocks.iter_mut().zip(blocks) {
             // SAFETY: kernels of this type run where the instruction exists; both arrays have sixteen elements.
             unsafe {

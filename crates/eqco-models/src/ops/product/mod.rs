@@ -121,7 +121,7 @@ impl<F: Factor, T: Element> WithSimd for Product<'_, F, T> {
     fn with_simd<S: Simd>(mut self, simd: S) {
         #[cfg(target_arch = "x86_64")]
         if F::DEPTH > 1 && has_tiles() {
-            return tiles::run(simd, self);
+            return tiles::run(self);
         }
         // Two vectors of columns, as many rows as 32 or 16 registers hold beside a row of `right` and a word of `left`.
         match (S::F32_LANES, self.columns <= S::F32_LANES) {

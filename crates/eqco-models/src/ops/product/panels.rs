@@ -7,9 +7,7 @@ use rayon::prelude::*;
 use super::PANEL;
 use crate::ops::factor::{Factor, words};
 use crate::ops::lanes::vectorized;
-
-/// Words of one step of packing: their rows of a panel stay in the first-level cache.
-const STEP: usize = 64;
+use crate::ops::square::{SIDE, transposed};
 
 /// Words that panels of a `[inner, columns]` matrix of factors take.
 pub(crate) fn panels_len<F: Factor>(inner: usize, columns: usize) -> usize {
@@ -86,22 +84,19 @@ impl Weights<'_> {
     #[inline(always)]
     fn pack_columns<F: Factor>(&self, inner: usize, columns: Range<usize>, panels: &mut [f32]) {
         let panel = words::<F>(inner) * PANEL;
-        let mut piece = [0.0; STEP];
         for (first, panel) in columns.clone().step_by(PANEL).zip(panels.chunks_mut(panel)) {
-            let width = PANEL.min(columns.end - first);
-            for (step, words) in panel.chunks_mut(STEP * PANEL).enumerate() {
-                let from = step * STEP * F::DEPTH;
-                let count = (inner - from).min(STEP * F::DEPTH);
-                if width < PANEL {
-                    words.fill(0.0);
-                }
-                for column in 0..width {
-                    let values = &self.values[(first + column) * inner + from..][..count];
-                    let factors = F::of_words(&mut piece);
-                    F::store_all(values, &mut factors[..count]);
-                    factors[count..].fill(F::ZERO);
-                    for (row, word) in words.chunks_exact_mut(PANEL).zip(piece) {
-                        row[column] = word;
+            for half in (0..PANEL).step_by(SIDE) {
+                let end = columns.end.min(first + half + SIDE);
+                for (step, words) in panel.chunks_mut(SIDE * PANEL).enumerate() {
+                    let from = step * SIDE * F::DEPTH;
+                    let count = (inner - from).min(SIDE * F::DEPTH);
+                    let mut square = [[0.0; SIDE]; SIDE];
+                    for (column, line) in (first + half..end).zip(&mut square) {
+                        let values = &self.values[column * inner + from..][..count];
+                        F::store_all(values, &mut F::of_words(line)[..count]);
+                    }
+                    for (words, line) in words.chunks_exact_mut(PANEL).zip(transposed(&square)) {
+                        words[half..half + SIDE].copy_from_slice(&line);
                     }
                 }
             }

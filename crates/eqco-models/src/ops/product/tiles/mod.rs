@@ -4,21 +4,21 @@
 //! Four registers sum a square of [`SIDE`] rows and columns of the target, so that every register that is loaded is
 //! multiplied twice. Sums are those of the instruction: f32, two products of a word after the other.
 
+mod by_rows;
 mod registers;
-mod transpose;
 
 use candle_core::DType;
 use pulp::{Simd, WithSimd};
 
-use super::{Left, PANEL, Product, store, store_part};
-use crate::ops::element::Element;
+use super::{Left, PANEL, Product};
+use crate::ops::element::{Element, store_sums};
 use crate::ops::factor::Factor;
 use crate::ops::lanes::dispatch;
 use crate::ops::scratch::with_scratch;
 use registers::{Aligned, Place, Tiles, WORD, add, clear};
 
+pub(crate) use by_rows::transpose;
 pub(crate) use registers::{TILE, are_available};
-pub(crate) use transpose::transpose;
 
 /// Rows and columns of the target that are summed at once: a panel.
 const SIDE: usize = 2 * TILE;
@@ -27,10 +27,10 @@ const RESIDENT_BYTES: usize = 1 << 19;
 
 /// Computes the product on the calling thread. Its extents have been checked, and tiles [are available](are_available).
 #[inline(always)]
-pub(super) fn run<S: Simd, F: Factor, T: Element>(simd: S, product: Product<'_, F, T>) {
+pub(super) fn run<F: Factor, T: Element>(product: Product<'_, F, T>) {
     let inner = product.inner;
     if product.left.column_stride == 1 {
-        return Squares::of_rows(product).run(simd);
+        return Squares::of_rows(product).run();
     }
     // A row of a tile is a piece of a row of the left side.
     let row_stride = inner.next_multiple_of(TILE);
@@ -48,7 +48,7 @@ pub(super) fn run<S: Simd, F: Factor, T: Element>(simd: S, product: Product<'_, 
             row_stride,
             column_stride: 1,
         };
-        Squares::of_rows(Product { left, ..product }).run(simd);
+        Squares::of_rows(Product { left, ..product }).run();
     });
 }
 
@@ -92,7 +92,7 @@ impl<F: Factor, T: Element, P: Places> WithSimd for RunProduct<'_, F, T, P> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn with_simd<S: Simd>(self, _: S) {
         let steps = self.product.inner / self.runs.len() / TILE;
         Squares {
             product: self.product,
@@ -101,7 +101,7 @@ impl<F: Factor, T: Element, P: Places> WithSimd for RunProduct<'_, F, T, P> {
             rest: 0,
             places: self.place,
         }
-        .run(simd);
+        .run();
     }
 }
 
@@ -125,6 +125,9 @@ impl Places for InOrder {
         (first..).map(Some)
     }
 }
+
+/// A square on its way to the target.
+type Sums = Aligned<[[f32; SIDE]; SIDE]>;
 
 /// A product whose left side has contiguous rows, square by square of its target.
 struct Squares<'a, F, T, P> {
@@ -152,42 +155,43 @@ impl<'a, F: Factor, T: Element> Squares<'a, F, T, InOrder> {
 impl<F: Factor, T: Element, P: Places> Squares<'_, F, T, P> {
     /// The side that stays in cache is walked through for every piece of the other one.
     #[inline(always)]
-    fn run<S: Simd>(mut self, simd: S) {
+    fn run(mut self) {
         let (rows, columns) = (self.product.rows, self.product.columns);
         let mut tiles = Tiles::default();
+        let mut sums = Aligned([[0.0; SIDE]; SIDE]);
         if WORD * self.product.inner * columns <= RESIDENT_BYTES {
             for row in (0..rows).step_by(SIDE) {
                 for column in (0..columns).step_by(PANEL) {
-                    self.square(simd, &mut tiles, row, column);
+                    self.square(&mut tiles, &mut sums, row, column);
                 }
             }
         } else {
             for column in (0..columns).step_by(PANEL) {
                 for row in (0..rows).step_by(SIDE) {
-                    self.square(simd, &mut tiles, row, column);
+                    self.square(&mut tiles, &mut sums, row, column);
                 }
             }
         }
     }
 
     #[inline(always)]
-    fn square<S: Simd>(&mut self, simd: S, tiles: &mut Tiles, row: usize, column: usize) {
+    fn square(&mut self, tiles: &mut Tiles, sums: &mut Sums, row: usize, column: usize) {
         let height = SIDE.min(self.product.rows - row);
         let width = PANEL.min(self.product.columns - column);
         tiles.shape(height);
         match (height > TILE, width > TILE) {
-            (true, true) => self.sum::<S, 2, 2>(simd, row, column, [height, width]),
-            (true, false) => self.sum::<S, 2, 1>(simd, row, column, [height, width]),
-            (false, true) => self.sum::<S, 1, 2>(simd, row, column, [height, width]),
-            (false, false) => self.sum::<S, 1, 1>(simd, row, column, [height, width]),
+            (true, true) => self.sum::<2, 2>(sums, row, column, [height, width]),
+            (true, false) => self.sum::<2, 1>(sums, row, column, [height, width]),
+            (false, true) => self.sum::<1, 2>(sums, row, column, [height, width]),
+            (false, false) => self.sum::<1, 1>(sums, row, column, [height, width]),
         }
     }
 
     /// One square of `ROWS` times `COLUMNS` registers.
     #[inline(always)]
-    fn sum<S: Simd, const ROWS: usize, const COLUMNS: usize>(
+    fn sum<const ROWS: usize, const COLUMNS: usize>(
         &mut self,
-        simd: S,
+        sums: &mut Sums,
         row: usize,
         column: usize,
         [height, width]: [usize; 2],
@@ -207,7 +211,6 @@ impl<F: Factor, T: Element, P: Places> Squares<'_, F, T, P> {
             },
             stride: product.target_stride * WORD,
         };
-        let mut sums = Aligned([[0.0; SIDE]; SIDE]);
         let buffer = Place {
             start: sums.0.as_mut_ptr().cast(),
             stride: SIDE * WORD,
@@ -245,14 +248,7 @@ impl<F: Factor, T: Element, P: Places> Squares<'_, F, T, P> {
         for (sums, place) in sums.0[..height].iter().zip(self.places.from(row)) {
             let Some(place) = place else { continue };
             let target = &mut product.target[place * product.target_stride + column..][..width];
-            if width == PANEL {
-                let sums = S::as_simd_f32s(sums).0;
-                for (target, sum) in target.chunks_exact_mut(S::F32_LANES).zip(sums) {
-                    store(simd, *sum, target, product.accumulate);
-                }
-            } else {
-                store_part(sums, target, product.accumulate);
-            }
+            store_sums(&sums[..width], target, product.accumulate);
         }
     }
 

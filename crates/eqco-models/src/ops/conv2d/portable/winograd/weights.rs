@@ -10,6 +10,7 @@ use super::transforms::{IN, POINTS, both_ways, weight_gradient_line, weight_line
 use crate::ops::factor::Factor;
 use crate::ops::lanes::dispatch;
 use crate::ops::scratch::with_scratch;
+use crate::ops::square::transposed;
 
 /// Taps of the kernel.
 const TAPS: usize = 9;
@@ -81,16 +82,14 @@ impl Weights<'_> {
         let width = columns.len();
         for tap in 0..TAPS {
             for first in (0..width).step_by(BLOCK) {
-                let source = |output: usize| {
+                let mut square = [[0.0; BLOCK]; BLOCK];
+                for (output, line) in square.iter_mut().enumerate() {
                     let output = columns.start + first + output;
-                    &self.values[(output * TAPS + tap) * self.inputs + inputs.start..][..BLOCK]
-                };
-                let rows: [&[f32]; BLOCK] = std::array::from_fn(source);
-                for input in 0..BLOCK {
-                    let target = &mut turned[(input * TAPS + tap) * width + first..][..BLOCK];
-                    for (target, row) in target.iter_mut().zip(rows) {
-                        *target = row[input];
-                    }
+                    let source = (output * TAPS + tap) * self.inputs + inputs.start;
+                    line.copy_from_slice(&self.values[source..][..BLOCK]);
+                }
+                for (input, line) in transposed(&square).iter().enumerate() {
+                    turned[(input * TAPS + tap) * width + first..][..BLOCK].copy_from_slice(line);
                 }
             }
         }
