@@ -101,6 +101,10 @@ impl Drop for Tiles {
 
 /// Adds the products of one tile of each row and column of a square.
 ///
+/// A register is zeroed as soon as it has served, which costs nothing and lets the CPU forget its value: where two threads
+/// share a core it has few places for such values, and a step takes 95 ns without this, 54 ns with it, against 23 ns of a
+/// thread that has the core alone (measured on one machine).
+///
 /// # Safety
 /// There must be a tile at `left` and `right`, and another one [`TILE`] rows below or words behind where the square has
 /// two; strides are in bytes.
@@ -119,12 +123,20 @@ pub(super) unsafe fn add<const ROWS: usize, const COLUMNS: usize>(
             load::<7>(right.wrapping_add(TILE), right_stride);
             multiply_add::<1, 4, 7>();
         }
+        zero::<4>();
         if ROWS == 2 {
             load::<5>(left.wrapping_byte_add(TILE * left_stride), left_stride);
             multiply_add::<2, 5, 6>();
+            zero::<6>();
             if COLUMNS == 2 {
                 multiply_add::<3, 5, 7>();
             }
+            zero::<5>();
+        } else {
+            zero::<6>();
+        }
+        if COLUMNS == 2 {
+            zero::<7>();
         }
     }
 }
