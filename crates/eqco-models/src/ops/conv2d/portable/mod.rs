@@ -32,7 +32,9 @@ impl Kernel {
     /// For the pass of a convolution of `T`.
     fn choose<T: Element>(geometry: &Geometry, winograd: bool, phase: Phase) -> Self {
         #[cfg(target_arch = "x86_64")]
-        if shifted::suits::<T>(geometry) {
+        if shifted::suits::<T>(geometry)
+            && (phase != Phase::WeightGradient || shifted::suits_weight_gradient(geometry))
+        {
             return Self::Shifted;
         }
         let is_winograd = uses_winograd::<T>(geometry, winograd)

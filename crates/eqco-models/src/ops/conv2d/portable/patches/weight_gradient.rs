@@ -8,18 +8,13 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::super::super::Geometry;
-use super::super::shares::sum_of_shares;
+use super::super::shares::{band_words, sum_of_shares};
 use super::super::window::Window;
 use crate::ops::element::Element;
 use crate::ops::factor::{Factor, words};
-use crate::ops::lanes::{has_tiles, vectorized};
+use crate::ops::lanes::vectorized;
 use crate::ops::product::{LINE, Left, PANEL, Product, Right};
 use crate::ops::scratch::with_scratch;
-
-/// Words of the inner dimension in a band (measured: 64 to 128 are equal, 256 slower by a tenth).
-const BAND_WORDS: usize = 128;
-/// The longest band of products on tiles.
-const MOST_BAND_WORDS: usize = 512;
 
 /// `dw (+)= ` gradient with respect to the weights. Each thread sums over its own share of the lines.
 pub fn backward_weight<T: Element>(
@@ -88,16 +83,6 @@ fn weight_gradient_of<T: Element>(
             }
         },
     );
-}
-
-/// Words of the inner dimension in a band. Tiles multiply so quickly that fetching the gradient for every band counts: a
-/// band is as long as it takes to hold as much as the gradient.
-fn band_words<F: Factor>(channels: usize, patch: usize) -> usize {
-    if F::DEPTH > 1 && has_tiles() {
-        (channels * patch / (channels + patch)).clamp(BAND_WORDS, MOST_BAND_WORDS)
-    } else {
-        BAND_WORDS
-    }
 }
 
 /// Words from one row to the next: an odd number of cache lines.
