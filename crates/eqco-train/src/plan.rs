@@ -159,11 +159,9 @@ impl Plan {
 /// The family with its version and instruction set, and a warning where the precision does not pay.
 fn kernels(config: &TrainConfig) -> String {
     let family = match Backend::open(config.backend, config.precision) {
-        Ok(Backend::Onednn(library))
-            if config.precision == Precision::Bf16 && !library.has_fast_bf16() =>
-        {
+        Ok(Backend::Onednn(library)) if config.precision == Precision::Bf16 => {
             format!(
-                "{} (the portable kernels are quicker in bf16 on this CPU)",
+                "{} (the portable kernels are quicker in bf16)",
                 library.describe()
             )
         }

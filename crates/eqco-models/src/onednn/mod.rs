@@ -161,7 +161,7 @@ impl Onednn {
         Ok(())
     }
 
-    /// Whether oneDNN's bf16 is quicker than f32 on this CPU: with AMX. On a Xeon without AMX, AVX-512's bf16 instructions
+    /// Whether oneDNN's bf16 is quicker than its f32 on this CPU: with AMX. On a Xeon without AMX, AVX-512's bf16 instructions
     /// gave 88 GFLOP/s a core in 3x3 convolutions, less than f32's; on plain AVX-512 bf16 is emulated.
     pub fn has_fast_bf16(&self) -> bool {
         self.isa() & AMX == AMX

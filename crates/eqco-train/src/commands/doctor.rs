@@ -74,10 +74,8 @@ fn kernels() -> Vec<String> {
         Ok(library) => {
             let bf16 = if library.check(Precision::Bf16).is_err() {
                 "f32; no bf16 on this CPU"
-            } else if library.has_fast_bf16() {
-                "f32 and bf16"
             } else {
-                "f32 and bf16, in which the portable kernels are quicker on this CPU"
+                "f32 and bf16, in which the portable kernels are quicker"
             };
             let (text, path) = (library.describe(), library.path().display());
             format!("{text}, {bf16} ({path})")
