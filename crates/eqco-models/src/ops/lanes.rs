@@ -52,7 +52,10 @@ pub(crate) fn has_bf16() -> bool {
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(crate) fn has_avx512() -> bool {
-    !matches!(units(), Units::Plain(arch) if !matches!(arch, Arch::V4(_)))
+    matches!(
+        units(),
+        Units::Tiles(_) | Units::Bf16(_) | Units::Plain(Arch::V4(_))
+    )
 }
 
 /// Whether products of pairs of bf16 run on tile registers.

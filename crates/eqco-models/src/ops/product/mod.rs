@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::element::Element;
+use super::element::{Element, store_sums};
 use super::factor::Factor;
 #[cfg(target_arch = "x86_64")]
 use super::lanes::has_tiles;
@@ -293,8 +293,9 @@ impl<F: Factor, T: Element> Product<'_, F, T> {
                 for (values, sum) in values.chunks_exact_mut(S::F32_LANES).zip(sums) {
                     S::as_mut_simd_f32s(values).0[0] = sum;
                 }
-                let target = &mut self.target[start..][..self.columns - column];
-                store_part(&values, target, self.accumulate);
+                let width = self.columns - column;
+                let target = &mut self.target[start..][..width];
+                store_sums(&values[..width], target, self.accumulate);
             }
         }
     }
@@ -335,18 +336,6 @@ unsafe fn add_word<F: Factor, S: Simd, const ROWS: usize, const VECTORS: usize>(
                 *sum = F::multiply_add(simd, factor, vector, *sum);
             }
         }
-    }
-}
-
-/// Fewer columns than the vectors have.
-#[inline(always)]
-fn store_part<T: Element>(values: &[f32; PANEL], target: &mut [T], accumulate: bool) {
-    for (target, value) in target.iter_mut().zip(values) {
-        *target = T::store(if accumulate {
-            target.load() + value
-        } else {
-            *value
-        });
     }
 }
 

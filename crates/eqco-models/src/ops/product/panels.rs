@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::PANEL;
 use crate::ops::factor::{Factor, words};
 use crate::ops::lanes::vectorized;
+use crate::ops::scratch::with_scratch;
 use crate::ops::square::{SIDE, transposed};
 
 /// Words that panels of a `[inner, columns]` matrix of factors take.
@@ -32,13 +33,25 @@ pub(crate) enum Order<'a> {
 }
 
 impl Weights<'_> {
+    /// Calls `f` with the packed weights.
+    pub(crate) fn with_panels<F: Factor>(&self, f: impl FnOnce(&[f32])) {
+        with_scratch(panels_len::<F>(self.inner(), self.columns), |panels| {
+            self.pack::<F>(panels);
+            f(panels);
+        });
+    }
+
+    fn inner(&self) -> usize {
+        match self.order {
+            Order::Rows(places) => places.len(),
+            Order::Columns(inner) => inner,
+        }
+    }
+
     /// Rounds to factors and packs, on all threads. Each reads long pieces of the rows: the panels of its share lie side by
     /// side there.
     pub(crate) fn pack<F: Factor>(&self, panels: &mut [f32]) {
-        let inner = match self.order {
-            Order::Rows(places) => places.len(),
-            Order::Columns(inner) => inner,
-        };
+        let inner = self.inner();
         if inner == 0 {
             return;
         }

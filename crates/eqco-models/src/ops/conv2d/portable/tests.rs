@@ -26,7 +26,7 @@ fn widen(values: &[bf16]) -> Vec<f32> {
     values.iter().map(|value| value.to_f32()).collect()
 }
 
-/// One convolution on a batch of four maps of 7x9 pixels, and the kernels of its three passes.
+/// One convolution on a batch of four maps of 9x7 pixels, and the kernels of its three passes.
 struct Case {
     channels: [usize; 2],
     kernel: usize,
@@ -71,8 +71,8 @@ impl Case {
     fn geometry(&self) -> Geometry {
         Geometry {
             batch: 4,
-            height: 7,
-            width: 9,
+            height: 9,
+            width: 7,
             in_channels: self.channels[0],
             out_channels: self.channels[1],
             kernel: self.kernel,

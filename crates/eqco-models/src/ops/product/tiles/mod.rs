@@ -59,8 +59,8 @@ pub(crate) struct RunProduct<'a, F, T, P> {
     pub(crate) product: Product<'a, F, T>,
     /// Words from a row's first to those of each run, which are as many, and whole tiles.
     pub(crate) runs: &'a [usize],
-    /// The row of the target that a row belongs to.
-    pub(crate) place: P,
+    /// The rows of the target that rows belong to.
+    pub(crate) places: P,
 }
 
 impl<F: Factor, T: Element, P: Places> RunProduct<'_, F, T, P> {
@@ -99,7 +99,7 @@ impl<F: Factor, T: Element, P: Places> WithSimd for RunProduct<'_, F, T, P> {
             runs: self.runs,
             steps,
             rest: 0,
-            places: self.place,
+            places: self.places,
         }
         .run();
     }

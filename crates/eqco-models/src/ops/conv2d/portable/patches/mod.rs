@@ -52,30 +52,19 @@ fn convolve<T: Element>(
     let channels = weights.columns;
     let [height, width] = window.grid;
     let lines = band_lines::<T>(window, source.len() / window.image() * height);
-    with_scratch(
-        panels_len::<T::Factor>(window.patch(), channels),
-        |panels| {
-            weights.pack::<T::Factor>(panels);
-            let panels = &*panels;
-            target
-                .par_chunks_mut(lines * width * channels)
-                .enumerate()
-                .for_each(|(band, target)| {
-                    let first = band * lines;
-                    let lines = first..first + target.len() / channels / width;
-                    with_patches(window, source, lines, |patches| {
-                        multiply::<T::Factor, T>(
-                            window.patch(),
-                            patches,
-                            panels,
-                            target,
-                            channels,
-                            accumulate,
-                        );
-                    });
+    weights.with_panels::<T::Factor>(|panels| {
+        target
+            .par_chunks_mut(lines * width * channels)
+            .enumerate()
+            .for_each(|(band, target)| {
+                let first = band * lines;
+                let lines = first..first + target.len() / channels / width;
+                with_patches(window, source, lines, |patches| {
+                    let patch = window.patch();
+                    multiply::<T::Factor, T>(patch, patches, panels, target, channels, accumulate);
                 });
-        },
-    );
+            });
+    });
 }
 
 /// `target[rows, channels] (+)= patches[rows, patch] · panels`.

@@ -3,7 +3,7 @@
 //! Zero-padded images lie one behind the other on one grid, on which neighbours share their padding. Every place of the
 //! grid is taken for an output: what a tap of the kernel reads for all of them is then the grid itself, shifted by a
 //! constant, and the rows of a tile are neighbouring places. Outputs in the padding are dropped (6 % of them for maps of 32
-//! pixels, 21 % for 8). Copying patches would take as long as tiles take to multiply them.
+//! pixels, 21 % for 8, 36 % for 4). Copying patches would take as long as tiles take to multiply them.
 
 mod grid;
 
@@ -16,7 +16,7 @@ use super::shares::{band_words, sum_of_shares};
 use crate::ops::element::Element;
 use crate::ops::factor::Factor;
 use crate::ops::lanes::has_tiles;
-use crate::ops::product::panels::{Order, Weights, panels_len};
+use crate::ops::product::panels::{Order, Weights};
 use crate::ops::product::tiles::{RunProduct, TILE};
 use crate::ops::product::{Left, PANEL, Product, Right};
 use crate::ops::scratch::with_scratch;
@@ -128,46 +128,41 @@ fn convolve<T: Element>(
     let inner = grid.kernel() * grid.taps() * grid.channels / T::Factor::DEPTH;
     let images = grid.images_of_a_task::<T>(source.len() / grid.image());
     let pixels = grid.height * grid.width;
-    with_scratch(
-        panels_len::<T::Factor>(inner * T::Factor::DEPTH, channels),
-        |panels| {
-            weights.pack::<T::Factor>(panels);
-            let panels = &*panels;
-            target
-                .par_chunks_mut(images * pixels * channels)
-                .zip(source.par_chunks(images * grid.image()))
-                .for_each(|(target, source)| {
-                    let images = source.len() / grid.image();
-                    let place = grid.channels / T::Factor::DEPTH;
-                    with_scratch(grid.len(images) * place, |words| {
-                        grid.fill(source, T::Factor::of_words(words));
-                        let lines: Vec<usize> = (0..grid.kernel())
-                            .map(|line| line * grid.pitch() * place)
-                            .collect();
-                        RunProduct {
-                            product: Product {
-                                rows: images * grid.places(),
-                                inner,
-                                columns: channels,
-                                left: Left {
-                                    words,
-                                    row_stride: place,
-                                    column_stride: 1,
-                                },
-                                right: Right::panels(panels, inner),
-                                target,
-                                target_stride: channels,
-                                accumulate,
-                                factor: PhantomData::<T::Factor>,
-                            },
-                            runs: &lines,
-                            place: *grid,
-                        }
-                        .run();
-                    });
+    let place = grid.channels / T::Factor::DEPTH;
+    let lines = grid.pitch() * place;
+    let runs: Vec<usize> = (0..grid.kernel()).map(|line| line * lines).collect();
+    weights.with_panels::<T::Factor>(|panels| {
+        target
+            .par_chunks_mut(images * pixels * channels)
+            .zip(source.par_chunks(images * grid.image()))
+            .for_each(|(target, source)| {
+                let images = source.len() / grid.image();
+                with_scratch(grid.len(images) * place, |words| {
+                    grid.fill(source, T::Factor::of_words(words));
+                    let product = Product {
+                        rows: images * grid.places(),
+                        inner,
+                        columns: channels,
+                        left: Left {
+                            words,
+                            row_stride: place,
+                            column_stride: 1,
+                        },
+                        right: Right::panels(panels, inner),
+                        target,
+                        target_stride: channels,
+                        accumulate,
+                        factor: PhantomData::<T::Factor>,
+                    };
+                    RunProduct {
+                        product,
+                        runs: &runs,
+                        places: *grid,
+                    }
+                    .run();
                 });
-        },
-    );
+            });
+    });
 }
 
 /// `dw (+)= ` gradient with respect to the weights: for every tap a product of the output's gradient with the shifted grid,
