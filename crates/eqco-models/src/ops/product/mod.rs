@@ -104,6 +104,10 @@ impl<F: Factor, T: Element> Product<'_, F, T> {
             self.left.strides().contains(&1),
             "rows or columns of a left side are contiguous"
         );
+        #[cfg(target_arch = "x86_64")]
+        if F::DEPTH == 1 && has_tiles() && tiles::thirds::suits(self.inner, self.columns) {
+            return tiles::thirds::run(self);
+        }
         dispatch(self);
     }
 

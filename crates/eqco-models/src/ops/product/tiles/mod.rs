@@ -5,7 +5,9 @@
 //! multiplied twice. Sums are those of the instruction: f32, two products of a word after the other.
 
 mod by_rows;
+mod cut;
 mod registers;
+pub(super) mod thirds;
 
 use candle_core::DType;
 use pulp::{Simd, WithSimd};
@@ -129,6 +131,57 @@ impl Places for InOrder {
 /// A square on its way to the target.
 type Sums = Aligned<[[f32; SIDE]; SIDE]>;
 
+impl<F, T: Element> Product<'_, F, T> {
+    /// Has the registers sum one square of the target, whose rows and columns begin at `place`: they hold zeros or what is
+    /// there, `steps` adds to them, and they are stored.
+    ///
+    /// # Safety
+    /// Registers must have the shapes of the square.
+    #[inline(always)]
+    unsafe fn sum_square<const ROWS: usize, const COLUMNS: usize, P: Places>(
+        &mut self,
+        sums: &mut Sums,
+        [row, column]: [usize; 2],
+        places: P,
+        steps: impl FnOnce(),
+    ) {
+        let height = SIDE.min(self.rows - row);
+        let width = SIDE.min(self.columns - column);
+        let is_direct = P::ARE_ROWS && T::DTYPE == DType::F32 && width == COLUMNS * TILE;
+        let direct = Place {
+            start: if is_direct {
+                let target = &mut self.target[row * self.target_stride + column..];
+                target.as_mut_ptr().cast::<f32>()
+            } else {
+                std::ptr::null_mut()
+            },
+            stride: self.target_stride * WORD,
+        };
+        let buffer = Place {
+            start: sums.0.as_mut_ptr().cast(),
+            stride: SIDE * WORD,
+        };
+        // SAFETY: the product's extents have been checked, and the caller promises the shapes.
+        unsafe {
+            if is_direct && self.accumulate {
+                direct.load::<ROWS, COLUMNS>();
+            } else {
+                clear::<ROWS, COLUMNS>();
+            }
+            steps();
+            if is_direct {
+                return direct.store::<ROWS, COLUMNS>();
+            }
+            buffer.store::<ROWS, COLUMNS>();
+        }
+        for (sums, place) in sums.0[..height].iter().zip(places.from(row)) {
+            let Some(place) = place else { continue };
+            let target = &mut self.target[place * self.target_stride + column..][..width];
+            store_sums(&sums[..width], target, self.accumulate);
+        }
+    }
+}
+
 /// A product whose left side has contiguous rows, square by square of its target.
 struct Squares<'a, F, T, P> {
     product: Product<'a, F, T>,
@@ -199,56 +252,29 @@ impl<F: Factor, T: Element, P: Places> Squares<'_, F, T, P> {
         let rest = self.rest_of(row, column, [height, width]);
         let product = &mut self.product;
         let left = product.left.words[row * product.left.row_stride..].as_ptr();
-        let right = product.right.words[product.right.place(column)..].as_ptr();
+        let mut right = product.right.words[product.right.place(column)..].as_ptr();
         let strides = [product.left.row_stride, product.right.row_stride].map(|s| s * WORD);
-        let is_direct = P::ARE_ROWS && T::DTYPE == DType::F32 && width == COLUMNS * TILE;
-        let direct = Place {
-            start: if is_direct {
-                let target = &mut product.target[row * product.target_stride + column..];
-                target.as_mut_ptr().cast::<f32>()
-            } else {
-                std::ptr::null_mut()
-            },
-            stride: product.target_stride * WORD,
-        };
-        let buffer = Place {
-            start: sums.0.as_mut_ptr().cast(),
-            stride: SIDE * WORD,
-        };
         // SAFETY: `Product::run` has checked the extents of all sides, whose columns are padded to whole tiles on the right;
         // `Tiles::shape` has given the registers the heights of this square.
         unsafe {
-            if is_direct && product.accumulate {
-                direct.load::<ROWS, COLUMNS>();
-            } else {
-                clear::<ROWS, COLUMNS>();
-            }
-            let mut right = right;
-            for run in self.runs {
-                let mut left = left.wrapping_add(*run);
-                for _ in 0..self.steps {
-                    add::<ROWS, COLUMNS>(left, right, strides);
-                    left = left.wrapping_add(TILE);
-                    right = right.wrapping_byte_add(TILE * strides[1]);
+            product.sum_square::<ROWS, COLUMNS, P>(sums, [row, column], self.places, || {
+                for run in self.runs {
+                    let mut left = left.wrapping_add(*run);
+                    for _ in 0..self.steps {
+                        add::<ROWS, COLUMNS>(left, right, strides);
+                        left = left.wrapping_add(TILE);
+                        right = right.wrapping_byte_add(TILE * strides[1]);
+                    }
                 }
-            }
-            if let Some(rest) = &rest {
-                let strides = [TILE, PANEL].map(|words| words * WORD);
-                add::<ROWS, COLUMNS>(
-                    rest.left.0.as_ptr().cast(),
-                    rest.right.0.as_ptr().cast(),
-                    strides,
-                );
-            }
-            if is_direct {
-                return direct.store::<ROWS, COLUMNS>();
-            }
-            buffer.store::<ROWS, COLUMNS>();
-        }
-        for (sums, place) in sums.0[..height].iter().zip(self.places.from(row)) {
-            let Some(place) = place else { continue };
-            let target = &mut product.target[place * product.target_stride + column..][..width];
-            store_sums(&sums[..width], target, product.accumulate);
+                if let Some(rest) = &rest {
+                    let strides = [TILE, PANEL].map(|words| words * WORD);
+                    add::<ROWS, COLUMNS>(
+                        rest.left.0.as_ptr().cast(),
+                        rest.right.0.as_ptr().cast(),
+                        strides,
+                    );
+                }
+            });
         }
     }
 
