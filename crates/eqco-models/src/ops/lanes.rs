@@ -58,7 +58,7 @@ pub(crate) fn has_avx512() -> bool {
     )
 }
 
-/// Whether products of pairs of bf16 run on tile registers.
+/// Whether products of pairs of bf16, and the larger ones of f32, run on tile registers.
 #[inline(always)]
 pub(crate) fn has_tiles() -> bool {
     #[cfg(target_arch = "x86_64")]
