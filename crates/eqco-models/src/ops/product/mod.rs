@@ -347,54 +347,81 @@ unsafe fn add_word<F: Factor, S: Simd, const ROWS: usize, const VECTORS: usize>(
 mod tests {
     use super::*;
 
+    /// An element of a product of f32 as computed, as summed in double precision, and the sum of its absolute products.
+    pub(super) struct Entry {
+        pub(super) found: f32,
+        pub(super) expected: f64,
+        pub(super) size: f64,
+    }
+
+    /// All elements of a product of `[rows, inner]` with `[inner, columns]` whose left side has contiguous columns, or rows,
+    /// added to 0.5 where it accumulates.
+    pub(super) fn entries(
+        [rows, inner, columns]: [usize; 3],
+        value: impl Fn(usize) -> f32,
+        is_tall: bool,
+        accumulate: bool,
+    ) -> Vec<Entry> {
+        let left: Vec<f32> = (0..rows * inner).map(&value).collect();
+        let width = columns.next_multiple_of(LANES);
+        let right: Vec<f32> = (0..inner * width).map(|i| value(i + 5)).collect();
+        let (row_stride, column_stride) = if is_tall { (1, rows) } else { (inner, 1) };
+        let start = if accumulate { 0.5 } else { f32::NAN };
+        let mut target = vec![start; rows * columns];
+        Product {
+            rows,
+            inner,
+            columns,
+            left: Left {
+                words: &left,
+                row_stride,
+                column_stride,
+            },
+            right: Right {
+                words: &right,
+                row_stride: width,
+                panel_stride: PANEL,
+            },
+            target: &mut target,
+            target_stride: columns,
+            accumulate,
+            factor: PhantomData::<f32>,
+        }
+        .run();
+        let entry = |(index, found): (usize, &f32)| {
+            let (row, column) = (index / columns, index % columns);
+            let products = (0..inner).map(|k| {
+                f64::from(left[row * row_stride + k * column_stride])
+                    * f64::from(right[k * width + column])
+            });
+            let start = if accumulate { 0.5 } else { 0.0 };
+            Entry {
+                found: *found,
+                expected: products.clone().sum::<f64>() + start,
+                size: products.map(f64::abs).sum::<f64>() + start,
+            }
+        };
+        target.iter().enumerate().map(entry).collect()
+    }
+
     #[test]
     fn agrees_with_sums_in_double_precision_for_all_remainders() {
         let value = |i: usize| (i * 7919 % 1000) as f32 / 500.0 - 1.0;
-        for (rows, inner, columns) in [
-            (1usize, 1usize, 16usize),
-            (5, 3, 32),
-            (12, 7, 48),
-            (31, 20, 80),
-            (13, 4, 37),
+        for size in [
+            [1, 1, 16],
+            [5, 3, 32],
+            [12, 7, 48],
+            [31, 20, 80],
+            [13, 4, 37],
         ] {
-            let left: Vec<f32> = (0..rows * inner).map(value).collect();
-            let width = columns.next_multiple_of(LANES);
-            let right: Vec<f32> = (0..inner * width).map(|i| value(i + 5)).collect();
-            for (row_stride, column_stride) in [(inner, 1), (1, rows)] {
+            for is_tall in [false, true] {
                 for accumulate in [false, true] {
-                    let mut target = vec![if accumulate { 0.5 } else { f32::NAN }; rows * columns];
-                    Product {
-                        rows,
-                        inner,
-                        columns,
-                        left: Left {
-                            words: &left,
-                            row_stride,
-                            column_stride,
-                        },
-                        right: Right {
-                            words: &right,
-                            row_stride: width,
-                            panel_stride: PANEL,
-                        },
-                        target: &mut target,
-                        target_stride: columns,
-                        accumulate,
-                        factor: PhantomData::<f32>,
-                    }
-                    .run();
-                    for (index, found) in target.iter().enumerate() {
-                        let (row, column) = (index / columns, index % columns);
-                        let sum: f64 = (0..inner)
-                            .map(|k| {
-                                f64::from(left[row * row_stride + k * column_stride])
-                                    * f64::from(right[k * width + column])
-                            })
-                            .sum();
-                        let expected = sum + if accumulate { 0.5 } else { 0.0 };
+                    let entries = entries(size, value, is_tall, accumulate);
+                    for (index, entry) in entries.iter().enumerate() {
+                        let (found, expected) = (entry.found, entry.expected);
                         assert!(
-                            (f64::from(*found) - expected).abs() < 1e-5,
-                            "{rows}x{inner}x{columns} at {index}: {found} for {expected}"
+                            (f64::from(found) - expected).abs() < 1e-5,
+                            "{size:?} at {index}: {found} for {expected}"
                         );
                     }
                 }

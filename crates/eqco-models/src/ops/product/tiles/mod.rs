@@ -2,7 +2,8 @@
 //! multiplies two and adds the product to a third.
 //!
 //! Four registers sum a square of [`SIDE`] rows and columns of the target, so that every register that is loaded is
-//! multiplied twice. Sums are those of the instruction: f32, two products of a word after the other. [`thirds`] has products of f32.
+//! multiplied twice. Sums are those of the instruction: f32, two products of a word after the other. [`thirds`] has products
+//! of f32.
 
 mod by_rows;
 mod cut;

@@ -207,11 +207,9 @@ fn sum<F: Factor, T: Element, const ROWS: usize, const COLUMNS: usize>(
 
 #[cfg(test)]
 mod tests {
-    use std::marker::PhantomData;
-
-    use super::*;
+    use super::super::super::tests::entries;
+    use super::suits;
     use crate::ops::lanes::{Units, bf16_units, with_units};
-    use crate::ops::product::{Left, Right};
 
     /// Rows, inner dimension, columns: whole and cut-off squares, steps and blocks.
     const SIZES: [[usize; 3]; 4] = [
@@ -225,48 +223,6 @@ mod tests {
         (index as u32).wrapping_mul(2_654_435_761) as f32 / 2f32.powi(31) - 1.0
     }
 
-    /// The largest difference to sums in double precision, of the sum of all absolute products.
-    fn largest_error([rows, inner, columns]: [usize; 3], units: Units, is_tall: bool) -> f64 {
-        let left: Vec<f32> = (0..rows * inner).map(value).collect();
-        let width = columns.next_multiple_of(TILE);
-        let right: Vec<f32> = (0..inner * width).map(|i| value(i + 77)).collect();
-        let (row_stride, column_stride) = if is_tall { (1, rows) } else { (inner, 1) };
-        let mut target = vec![0.5; rows * columns];
-        with_units(units, || {
-            Product {
-                rows,
-                inner,
-                columns,
-                left: Left {
-                    words: &left,
-                    row_stride,
-                    column_stride,
-                },
-                right: Right {
-                    words: &right,
-                    row_stride: width,
-                    panel_stride: PANEL,
-                },
-                target: &mut target,
-                target_stride: columns,
-                accumulate: true,
-                factor: PhantomData::<f32>,
-            }
-            .run();
-        });
-        let errors = target.iter().enumerate().map(|(index, found)| {
-            let (row, column) = (index / columns, index % columns);
-            let products = (0..inner).map(|k| {
-                f64::from(left[row * row_stride + k * column_stride])
-                    * f64::from(right[k * width + column])
-            });
-            let sum: f64 = products.clone().sum();
-            let size: f64 = products.map(f64::abs).sum();
-            (f64::from(*found) - sum - 0.5).abs() / (size + 0.5)
-        });
-        errors.fold(0.0, f64::max)
-    }
-
     #[test]
     fn products_are_as_exact_as_those_of_f32() {
         let tiles = |units: &Units| matches!(units, Units::Tiles(_));
@@ -274,9 +230,12 @@ mod tests {
             for size in SIZES {
                 assert!(suits(size[1], size[2]));
                 for is_tall in [false, true] {
-                    let error = largest_error(size, units, is_tall);
-                    // Multiply-adds in f32 have 4e-8 to 1.8e-7 here.
-                    assert!(error < 2f64.powi(-23), "{size:?}: {error}");
+                    let entries = with_units(units, || entries(size, value, is_tall, true));
+                    for entry in entries {
+                        let error = (f64::from(entry.found) - entry.expected).abs() / entry.size;
+                        // Multiply-adds in f32 have 4e-8 to 1.8e-7 here.
+                        assert!(error < 2f64.powi(-23), "{size:?}: {error}");
+                    }
                 }
             }
         }
