@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::column_sums::{Terms, column_sums};
 use super::mask::{Open, OutputMask, Recomputed, Stored, where_positive};
-use super::sweep::{Pass, load, store, sweep, task_len, wide_row, widen};
+use super::sweep::{Pass, load, load_next, store, sweep, task_len, wide_row, widen};
 use super::{Mask, Statistics};
 use crate::ops::element::Element;
 
@@ -152,8 +152,8 @@ impl<T: Element, M: OutputMask> Terms for GradientTerms<'_, T, M> {
     unsafe fn terms<S: Simd>(&self, simd: S, place: usize, column: usize) -> [S::f32s; 2] {
         // SAFETY: as the caller promises; all slices have the length of `x`.
         unsafe {
-            let x = load(simd, self.x, place);
-            let gradient = load(simd, self.dy, place);
+            let x = load_next(simd, self.x, place);
+            let gradient = load_next(simd, self.dy, place);
             let gradient = self.mask.mask(simd, gradient, x, place, column);
             let difference = simd.sub_f32s(x, load(simd, self.mean, column));
             [gradient, simd.mul_f32s(gradient, difference)]
@@ -251,8 +251,8 @@ impl<T: Element, M: OutputMask> Pass for InputGradient<'_, T, M> {
     unsafe fn vector<S: Simd>(&mut self, simd: S, place: usize, column: usize) {
         // SAFETY: as the caller promises; `x` has the length of `dy`.
         unsafe {
-            let x = load(simd, self.x, place);
-            let gradient = load(simd, self.dy, place);
+            let x = load_next(simd, self.x, place);
+            let gradient = load_next(simd, self.dy, place);
             let masked = self.mask.mask(simd, gradient, x, place, column);
             let input = self.coefficients.input_gradient(simd, x, masked, column);
             store(simd, input, self.dy, place);
@@ -281,9 +281,12 @@ impl<T: Element> Pass for BothGradients<'_, T> {
     unsafe fn vector<S: Simd>(&mut self, simd: S, place: usize, column: usize) {
         // SAFETY: as the caller promises; all slices have the length of `dy`.
         unsafe {
-            let x = load(simd, self.x, place);
-            let masked =
-                where_positive(simd, load(simd, self.y, place), load(simd, self.dy, place));
+            let x = load_next(simd, self.x, place);
+            let masked = where_positive(
+                simd,
+                load_next(simd, self.y, place),
+                load_next(simd, self.dy, place),
+            );
             let input = self.coefficients.input_gradient(simd, x, masked, column);
             store(simd, masked, self.y, place);
             store(simd, input, self.dy, place);

@@ -3,7 +3,7 @@
 use pulp::Simd;
 
 use super::statistics::AffineRow;
-use super::sweep::load;
+use super::sweep::load_next;
 use crate::ops::element::Element;
 
 /// Masks a gradient.
@@ -76,7 +76,7 @@ impl<T: Element> OutputMask for Stored<'_, T> {
         _: usize,
     ) -> S::f32s {
         // SAFETY: as the caller promises.
-        let output = unsafe { load(simd, self.0, place) };
+        let output = unsafe { load_next(simd, self.0, place) };
         where_positive(simd, output, gradient)
     }
 }

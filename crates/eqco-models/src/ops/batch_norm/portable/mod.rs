@@ -11,7 +11,7 @@ use pulp::Simd;
 use rayon::prelude::*;
 
 use self::statistics::AffineRow;
-use self::sweep::{Pass, load, store, sweep, task_len};
+use self::sweep::{Pass, ask_ahead, load_next, store, sweep, task_len};
 use crate::ops::element::Element;
 
 pub use self::backward::backward;
@@ -79,9 +79,10 @@ impl<T: Element> Pass for Normalize<'_, T> {
     unsafe fn vector<S: Simd>(&mut self, simd: S, place: usize, column: usize) {
         // SAFETY: as the caller promises; all slices have the length of `y`.
         unsafe {
-            let mut y = self.affine.of(simd, load(simd, self.x, place), column);
+            ask_ahead(self.y, place);
+            let mut y = self.affine.of(simd, load_next(simd, self.x, place), column);
             if let Some(residual) = self.residual {
-                y = simd.add_f32s(y, load(simd, residual, place));
+                y = simd.add_f32s(y, load_next(simd, residual, place));
             }
             if self.relu {
                 // Unlike a maximum this lets a NaN through, so that a diverged run shows.

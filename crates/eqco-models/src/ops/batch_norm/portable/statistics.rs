@@ -3,7 +3,7 @@
 use pulp::Simd;
 
 use super::column_sums::{Terms, column_sums};
-use super::sweep::{load, widen};
+use super::sweep::{load, load_next, widen};
 use crate::ops::element::Element;
 
 /// Mean and inverse deviation of every channel.
@@ -162,7 +162,12 @@ impl<T: Element> Terms for Differences<'_, T> {
     #[inline(always)]
     unsafe fn terms<S: Simd>(&self, simd: S, place: usize, column: usize) -> [S::f32s; 2] {
         // SAFETY: as the caller promises.
-        let [x, origin] = unsafe { [load(simd, self.x, place), load(simd, self.origin, column)] };
+        let [x, origin] = unsafe {
+            [
+                load_next(simd, self.x, place),
+                load(simd, self.origin, column),
+            ]
+        };
         let difference = simd.sub_f32s(x, origin);
         [difference, simd.mul_f32s(difference, difference)]
     }
