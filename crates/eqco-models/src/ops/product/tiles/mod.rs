@@ -10,6 +10,8 @@ mod cut;
 mod registers;
 pub(super) mod thirds;
 
+use std::ops::Range;
+
 use candle_core::DType;
 use pulp::{Simd, WithSimd};
 
@@ -112,8 +114,8 @@ impl<F: Factor, T: Element, P: Places> WithSimd for RunProduct<'_, F, T, P> {
 pub(crate) trait Places: Copy {
     /// Whether every row has the place of its own number.
     const ARE_ROWS: bool;
-    /// The places of some rows from `first` on.
-    fn from(self, first: usize) -> impl Iterator<Item = Option<usize>>;
+    /// Those of the rows that have a place, as runs of rows with the place of the first one; the others follow it.
+    fn runs(self, rows: Range<usize>) -> impl Iterator<Item = (Range<usize>, usize)>;
 }
 
 /// Every row in the place of its own number.
@@ -124,8 +126,9 @@ impl Places for InOrder {
     const ARE_ROWS: bool = true;
 
     #[inline(always)]
-    fn from(self, first: usize) -> impl Iterator<Item = Option<usize>> {
-        (first..).map(Some)
+    fn runs(self, rows: Range<usize>) -> impl Iterator<Item = (Range<usize>, usize)> {
+        let first = rows.start;
+        std::iter::once((rows, first))
     }
 }
 
@@ -175,10 +178,28 @@ impl<F, T: Element> Product<'_, F, T> {
             }
             buffer.store::<ROWS, COLUMNS>();
         }
-        for (sums, place) in sums.0[..height].iter().zip(places.from(row)) {
-            let Some(place) = place else { continue };
-            let target = &mut self.target[place * self.target_stride + column..][..width];
-            store_sums(&sums[..width], target, self.accumulate);
+        for (rows, place) in places.runs(row..row + height) {
+            let sums = &sums.0[rows.start - row..rows.end - row];
+            // A width that the compiler knows makes a row one instruction.
+            if width == COLUMNS * TILE {
+                self.store_rows(sums, place, column..column + COLUMNS * TILE);
+            } else {
+                self.store_rows(sums, place, column..column + width);
+            }
+        }
+    }
+
+    /// Stores rows of sums from `place` on, or adds them to what is there.
+    #[inline(always)]
+    fn store_rows(&mut self, sums: &[[f32; SIDE]], place: usize, columns: Range<usize>) {
+        let width = columns.len();
+        let rows = self.target[place * self.target_stride..].chunks_mut(self.target_stride);
+        for (sums, row) in sums.iter().zip(rows) {
+            store_sums(
+                &sums[..width],
+                &mut row[columns.start..][..width],
+                self.accumulate,
+            );
         }
     }
 }

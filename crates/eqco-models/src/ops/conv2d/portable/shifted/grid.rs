@@ -1,5 +1,7 @@
 //! The grid that zero-padded images lie on.
 
+use std::ops::Range;
+
 use super::super::super::Geometry;
 use crate::ops::element::Element;
 use crate::ops::factor::Factor;
@@ -161,21 +163,20 @@ impl Places for Grid {
     const ARE_ROWS: bool = false;
 
     #[inline(always)]
-    fn from(self, first: usize) -> impl Iterator<Item = Option<usize>> {
-        let (image, rest) = (first / self.places(), first % self.places());
-        let (mut y, mut x) = (rest / self.pitch(), rest % self.pitch());
-        let mut start = image * self.height * self.width;
+    fn runs(self, rows: Range<usize>) -> impl Iterator<Item = (Range<usize>, usize)> {
+        let (pitch, lines) = (self.pitch(), self.height + self.padding);
+        let mut next = rows.start;
         std::iter::from_fn(move || {
-            let is_inside = x < self.width && y < self.height;
-            let place = is_inside.then_some(start + y * self.width + x);
-            x += 1;
-            if x == self.pitch() {
-                (x, y) = (0, y + 1);
+            while next < rows.end {
+                let (first, line, x) = (next, next / pitch, next % pitch);
+                let (image, y) = (line / lines, line % lines);
+                next = (line + 1) * pitch;
+                if x < self.width && y < self.height {
+                    let end = rows.end.min(first - x + self.width);
+                    return Some((first..end, (image * self.height + y) * self.width + x));
+                }
             }
-            if y == self.height + self.padding {
-                (y, start) = (0, start + self.height * self.width);
-            }
-            Some(place)
+            None
         })
     }
 }
@@ -215,14 +216,13 @@ mod tests {
 
     #[test]
     fn only_pixels_have_places_in_the_target() {
-        let places = |first, count| GRID.from(first).take(count).collect::<Vec<_>>();
-        let (a, b) = (
-            [Some(0), Some(1), Some(2), None],
-            [Some(3), Some(4), Some(5), None],
-        );
-        assert_eq!(places(0, 8), [a, b].concat());
-        assert_eq!(places(8, 4), [None; 4]);
-        assert_eq!(places(13, 4), [Some(7), Some(8), None, Some(9)]);
+        let runs = |rows| GRID.runs(rows).collect::<Vec<_>>();
+        assert_eq!(runs(0..8), [(0..3, 0), (4..7, 3)]);
+        assert_eq!(runs(8..12), []);
+        assert_eq!(runs(7..13), [(12..13, 6)]);
+        assert_eq!(runs(13..20), [(13..15, 7), (16..19, 9)]);
+        assert_eq!(runs(1..2), [(1..2, 1)]);
+        assert_eq!(runs(3..3), []);
     }
 
     #[test]
