@@ -9,6 +9,7 @@ use crate::backend::Backend;
 use crate::buffer::BufferPool;
 use crate::checkpoint::Checkpoint;
 use crate::normalization::Normalization;
+use crate::ops::lanes::on_pool;
 use crate::ops::normalize::l2_normalize;
 use crate::params::{ParameterBuilder, ParameterSet};
 use crate::precision::Precision;
@@ -217,11 +218,13 @@ impl Encoder {
     /// # Errors
     /// When shapes do not fit, or the images are not in this encoder's precision.
     pub fn embed(&self, tape: &mut Tape, images: &Tensor) -> Result<Activation> {
-        let representation = self
-            .backbone
-            .forward(tape, &Activation::constant(images)?)?;
-        let embedding = self.projection_head.forward(tape, &representation)?;
-        l2_normalize(tape, &embedding)
+        on_pool(|| {
+            let representation = self
+                .backbone
+                .forward(tape, &Activation::constant(images)?)?;
+            let embedding = self.projection_head.forward(tape, &representation)?;
+            l2_normalize(tape, &embedding)
+        })
     }
 
     /// Representations `[N,C]`, f32, of u8 images `[N,S,S,3]`, with running statistics; changes nothing.
@@ -229,13 +232,15 @@ impl Encoder {
     /// # Errors
     /// When the number of bytes does not fit the image size.
     pub fn represent(&self, pixels: &[u8], image_size: usize) -> Result<Tensor> {
-        let images = self.upload(pixels, image_size)?;
-        self.backbone
-            .forward(
-                &mut self.tape(Mode::Evaluation),
-                &Activation::constant(&images)?,
-            )?
-            .to_tensor()
+        on_pool(|| {
+            let images = self.upload(pixels, image_size)?;
+            self.backbone
+                .forward(
+                    &mut self.tape(Mode::Evaluation),
+                    &Activation::constant(&images)?,
+                )?
+                .to_tensor()
+        })
     }
 
     /// Loads all parameters and buffers by name from behind `prefix`.

@@ -13,11 +13,12 @@ mod activation;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use candle_core::{DType, Result, Shape, Tensor, bail};
+use candle_core::{DType, Error, Result, Shape, Tensor, bail};
 
 use crate::backend::Backend;
 use crate::buffer::BufferPool;
 use crate::ops::access;
+use crate::ops::lanes::on_pool;
 use crate::params::{Parameter, ParameterSet};
 use crate::precision::Precision;
 use crate::profile::Profiler;
@@ -263,11 +264,14 @@ impl Tape {
             slots,
             parameters,
         };
-        while let Some(record) = self.records.pop() {
-            if let Some(gradient) = pass.slots[record.output.index].take() {
-                (record.backward)(gradient, &mut pass)?;
+        on_pool(|| {
+            while let Some(record) = self.records.pop() {
+                if let Some(gradient) = pass.slots[record.output.index].take() {
+                    (record.backward)(gradient, &mut pass)?;
+                }
             }
-        }
+            Ok::<_, Error>(())
+        })?;
         inputs
             .iter()
             .map(|input| {

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::encoder::Encoder;
 use crate::error::{ModelError, check_range};
+use crate::ops::lanes::on_pool;
 use crate::tape::{Gradients, Mode};
 
 pub use moco::Moco;
@@ -179,11 +180,11 @@ impl Method {
         key: StepKey,
         gradients: &mut Gradients,
     ) -> Result<BatchStatistics, ModelError> {
-        match self {
+        on_pool(|| match self {
             Self::Simo(simo) => simo.contrast(encoder, query_views, key_views, key, gradients),
             Self::Moco(moco) => moco.contrast(encoder, query_views, key_views, key, gradients),
             Self::Simclr(simclr) => simclr.contrast(encoder, query_views, key_views, gradients),
-        }
+        })
     }
 
     /// Everything that a checkpoint must hold for this method beside the query encoder.

@@ -12,6 +12,12 @@ use super::product::tiles;
 /// Elements that one task handles in a memory-bound pass: large enough to hide scheduling, small enough for the cache.
 pub(crate) const CHUNK: usize = 16 * 1024;
 
+/// Runs `f` on a thread of the pool: parallel operations inside begin there. From a thread outside, each of them would wake a
+/// thread of the pool and wait for it, and data would wander from one core's cache to another's.
+pub(crate) fn on_pool<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| f())
+}
+
 /// Runs `kernel` compiled for the widest vector unit of this CPU (AVX-512, AVX2 with FMA, NEON, or the baseline).
 ///
 /// The closure must be `#[inline(always)]`, and so must be what it calls: code that is not inlined here stays at the
@@ -219,6 +225,17 @@ pub(crate) fn split(count: usize, parts: usize) -> Vec<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_runs_on_the_pool_stays_on_one_of_its_threads() {
+        assert_eq!(rayon::current_thread_index(), None);
+        let threads = on_pool(|| {
+            let outer = rayon::current_thread_index();
+            [outer, on_pool(rayon::current_thread_index)]
+        });
+        assert!(threads[0].is_some());
+        assert_eq!(threads[0], threads[1]);
+    }
 
     #[test]
     fn split_covers_everything_once() {
