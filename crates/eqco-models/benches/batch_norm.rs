@@ -3,6 +3,8 @@
 //!
 //! `cargo bench -p eqco-models --bench batch_norm -- [--threads N] [--only PART_OF_A_NAME]`
 
+mod command_line;
+
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -26,14 +28,7 @@ const MAPS: usize = 6;
 const EPSILON: f64 = 1e-5;
 
 fn main() {
-    let threads =
-        argument("--threads").map_or(1, |count| count.parse().expect("--threads takes a number"));
-    let only = argument("--only").unwrap_or_default();
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build_global()
-        .expect("the pool is built once");
-    println!("threads: {threads}");
+    let only = command_line::read();
     println!(
         "{:15} {:5} {:>9} {:>10} {:>9} {:>9} {:>9} {:>13}",
         "GB/s", "", "copy", "statistics", "normalize", "+ add", "backward", "with residual"
@@ -52,11 +47,6 @@ fn main() {
             );
         }
     }
-}
-
-/// What follows a flag on the command line.
-fn argument(flag: &str) -> Option<String> {
-    std::env::args().skip_while(|word| word != flag).nth(1)
 }
 
 /// GB/s of a copy and of the passes over maps of one shape.

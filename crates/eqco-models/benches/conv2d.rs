@@ -4,6 +4,8 @@
 //!
 //! `cargo bench -p eqco-models -- [--threads N] [--only PART_OF_A_NAME]`
 
+mod command_line;
+
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -46,17 +48,8 @@ const SHAPES: [(&str, usize, usize, usize, usize, usize, usize); 28] = [
 ];
 
 fn main() {
-    let threads =
-        argument("--threads").map_or(1, |count| count.parse().expect("--threads takes a number"));
-    let only = argument("--only").unwrap_or_default();
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build_global()
-        .expect("the pool is built once");
-    println!(
-        "threads: {threads}; peak of f32 multiply-adds: {:.0} GFLOP/s",
-        peak()
-    );
+    let only = command_line::read();
+    println!("peak of f32 multiply-adds: {:.0} GFLOP/s", peak());
     println!(
         "{:22} {:9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
         "GFLOP/s", "kernel", "f32 fwd", "d input", "d weight", "bf16 fwd", "d input", "d weight"
@@ -80,11 +73,6 @@ fn main() {
             line(name, &geometry, false);
         }
     }
-}
-
-/// What follows a flag on the command line.
-fn argument(flag: &str) -> Option<String> {
-    std::env::args().skip_while(|word| word != flag).nth(1)
 }
 
 /// One line of the table, with or without Winograd's transform.

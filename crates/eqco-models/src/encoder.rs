@@ -232,15 +232,13 @@ impl Encoder {
     /// # Errors
     /// When the number of bytes does not fit the image size.
     pub fn represent(&self, pixels: &[u8], image_size: usize) -> Result<Tensor> {
-        on_pool(|| {
-            let images = self.upload(pixels, image_size)?;
-            self.backbone
-                .forward(
-                    &mut self.tape(Mode::Evaluation),
-                    &Activation::constant(&images)?,
-                )?
-                .to_tensor()
-        })
+        let images = self.upload(pixels, image_size)?;
+        self.backbone
+            .forward(
+                &mut self.tape(Mode::Evaluation),
+                &Activation::constant(&images)?,
+            )?
+            .to_tensor()
     }
 
     /// Loads all parameters and buffers by name from behind `prefix`.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::ops::average_pool::global_average_pool;
 use crate::ops::batch_norm::{Activate, BatchNorm};
 use crate::ops::conv2d::conv2d;
+use crate::ops::lanes::on_pool;
 use crate::ops::max_pool::max_pool;
 use crate::params::{Parameter, ParameterBuilder};
 use crate::tape::{Activation, Tape};
@@ -155,14 +156,16 @@ impl ResNet {
         if images.dtype() != expected {
             bail!("images: expected {expected:?}, found {:?}", images.dtype());
         }
-        let mut x = self.stem.forward(tape, images, None, Activate::Relu)?;
-        if self.config.stem == Stem::Imagenet {
-            x = max_pool(tape, &x)?;
-        }
-        for block in &self.blocks {
-            x = block.forward(tape, &x)?;
-        }
-        global_average_pool(tape, &x)
+        on_pool(|| {
+            let mut x = self.stem.forward(tape, images, None, Activate::Relu)?;
+            if self.config.stem == Stem::Imagenet {
+                x = max_pool(tape, &x)?;
+            }
+            for block in &self.blocks {
+                x = block.forward(tape, &x)?;
+            }
+            global_average_pool(tape, &x)
+        })
     }
 }
 

@@ -153,6 +153,9 @@ fn wrong_types_say_what_was_expected_and_found_and_where() {
         "my.toml:3: `encoder.stem`: expected `imagenet` or `cifar`, found `cifr`"
     );
     assert!(file_error("seed = \n").starts_with("my.toml: TOML parse error at line 1"));
+    let broken = file("seed = \n");
+    let error = Resolved::new("demo", Some(&broken.path), Vec::new()).unwrap_err();
+    assert!(error.hint().unwrap().starts_with("the file is TOML: "));
 }
 
 #[test]

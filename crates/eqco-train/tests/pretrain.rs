@@ -347,6 +347,11 @@ fn errors_name_the_place_and_a_way_out() {
             "error: no preset is called `dmo`\nhint: did you mean `demo`? ",
         ),
         (
+            &["--config", "missing.toml"],
+            "error: cannot read the configuration file missing.toml\n  because: No such file or directory (os error 2)\n\
+             hint: `eqco-train show-config > my.toml` writes a complete file",
+        ),
+        (
             &["--device", "cuda"],
             "error: `device`: this build has no CUDA\nhint: leave --device away",
         ),

@@ -99,6 +99,16 @@ impl ConfigError {
             Self::UnknownKey { nearest: None, .. } => {
                 Some("`eqco-train show-config` prints every key".to_owned())
             }
+            Self::Unreadable { .. } => Some(
+                "`eqco-train show-config > my.toml` writes a complete file to start from, and every run \
+                 keeps its own as config.toml in its folder"
+                    .to_owned(),
+            ),
+            Self::Syntax { .. } => Some(
+                "the file is TOML: sections in brackets, `key = value` below them; \
+                 `eqco-train show-config` prints a complete one"
+                    .to_owned(),
+            ),
             Self::NoAssignment { .. } => Some("for example --set loss.temperature=0.1".to_owned()),
             Self::Conflict { hint, .. } | Self::Section { hint, .. } => Some(hint.clone()),
             _ => None,
