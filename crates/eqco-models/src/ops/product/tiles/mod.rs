@@ -18,7 +18,7 @@ use pulp::{Simd, WithSimd};
 use super::{Left, PANEL, Product};
 use crate::ops::element::{Element, store_sums};
 use crate::ops::factor::Factor;
-use crate::ops::lanes::dispatch;
+use crate::ops::lanes::dispatch_bf16;
 use crate::ops::scratch::with_scratch;
 use registers::{Aligned, Place, Tiles, WORD, add, clear};
 
@@ -89,7 +89,7 @@ impl<F: Factor, T: Element, P: Places> RunProduct<'_, F, T, P> {
         let last = self.runs.iter().max().map_or(0, |run| run + words);
         assert!((product.rows - 1) * product.left.row_stride + last <= product.left.words.len());
         product.check_right();
-        dispatch(self);
+        dispatch_bf16(self);
     }
 }
 

@@ -15,7 +15,7 @@ use super::registers::{TILE, Tiles, WORD, add};
 use super::{InOrder, SIDE, Sums};
 use crate::ops::element::Element;
 use crate::ops::factor::Factor;
-use crate::ops::lanes::{dispatch, prefetch};
+use crate::ops::lanes::{dispatch_bf16, prefetch};
 use crate::ops::scratch::with_scratch;
 
 /// Parts of a left and a right factor that are multiplied.
@@ -54,7 +54,7 @@ pub(in super::super) fn run<F: Factor, T: Element>(mut product: Product<'_, F, T
         let pieces = 1 + if is_resident { panels } else { rows };
         with_scratch(pieces * depth, |parts| {
             let (one, many) = parts.split_at_mut(depth);
-            dispatch(Block {
+            dispatch_bf16(Block {
                 product: &mut product,
                 inner,
                 is_resident,
