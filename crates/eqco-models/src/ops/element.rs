@@ -3,10 +3,10 @@
 
 use candle_core::{CpuStorage, DType, Result};
 use half::bf16;
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 
 use super::factor::Factor;
-use super::lanes::vectorized;
+use super::lanes::{dispatch, vectorized};
 use super::scratch::with_scratch;
 
 /// A stored element. Conversions are branch-free integer arithmetic, so that loops over them vectorise on any CPU.
@@ -26,6 +26,11 @@ pub trait Element: Copy + Send + Sync + 'static {
     fn load_vector<S: Simd>(simd: S, source: &[Self]) -> S::f32s;
     /// Overwrites the first elements of `target`, a vector of them.
     fn store_vector<S: Simd>(simd: S, value: S::f32s, target: &mut [Self]);
+    /// Runs a kernel on such elements, for the widest vector unit of this CPU.
+    #[inline(always)]
+    fn dispatch<Op: WithSimd>(kernel: Op) -> Op::Output {
+        dispatch(kernel)
+    }
     /// Overwrites `target` with the values, which are as many.
     #[inline(always)]
     fn store_all(values: &[f32], target: &mut [Self]) {

@@ -11,10 +11,11 @@ use std::mem::transmute_copy;
 
 use candle_core::{CpuStorage, DType};
 use half::bf16;
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 
 use super::element::Element;
 use super::factor::Factor;
+use super::lanes::dispatch_bf16;
 
 /// A [`bf16`] whose kernels use AVX512-BF16. Only on such CPUs may its vector methods be called: `for_element!` alone names
 /// it, where it found the instructions.
@@ -57,6 +58,12 @@ impl Element for NativeBf16 {
     type Factor = Self;
     const DTYPE: DType = DType::BF16;
     const ZERO: Self = Self(bf16::ZERO);
+
+    /// Other CPUs have no use for such kernels, and these are not compiled for them.
+    #[inline(always)]
+    fn dispatch<Op: WithSimd>(kernel: Op) -> Op::Output {
+        dispatch_bf16(kernel)
+    }
 
     #[inline(always)]
     fn load(self) -> f32 {

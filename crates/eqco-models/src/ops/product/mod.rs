@@ -14,9 +14,9 @@ use pulp::{Simd, WithSimd};
 
 use super::element::{Element, store_sums};
 use super::factor::Factor;
-use super::lanes::{dispatch, prefetch};
 #[cfg(target_arch = "x86_64")]
-use super::lanes::{dispatch_bf16, has_tiles};
+use super::lanes::has_tiles;
+use super::lanes::prefetch;
 
 /// Columns of a panel: two of the widest vectors.
 pub(crate) const PANEL: usize = 32;
@@ -105,12 +105,11 @@ impl<F: Factor, T: Element> Product<'_, F, T> {
             "rows or columns of a left side are contiguous"
         );
         #[cfg(target_arch = "x86_64")]
-        if const { F::DEPTH > 1 } {
-            return dispatch_bf16(self);
-        } else if has_tiles() && tiles::thirds::suits(self.inner, self.columns) {
+        if const { F::DEPTH == 1 } && has_tiles() && tiles::thirds::suits(self.inner, self.columns)
+        {
             return tiles::thirds::run(self);
         }
-        dispatch(self);
+        F::dispatch(self);
     }
 
     fn check_right(&self) {
@@ -126,7 +125,7 @@ impl<F: Factor, T: Element> WithSimd for Product<'_, F, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         #[cfg(target_arch = "x86_64")]
-        if const { F::DEPTH > 1 } && has_tiles() {
+        if F::DEPTH > 1 && has_tiles() {
             return tiles::run(self);
         }
         // Two vectors of columns, as many rows as 32 or 16 registers hold beside a row of `right` and a word of `left`.

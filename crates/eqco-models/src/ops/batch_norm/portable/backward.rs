@@ -144,6 +144,8 @@ struct GradientTerms<'a, T, M> {
 }
 
 impl<T: Element, M: OutputMask> Terms for GradientTerms<'_, T, M> {
+    type Element = T;
+
     fn len(&self) -> usize {
         self.x.len()
     }
@@ -239,6 +241,8 @@ struct InputGradient<'a, T, M> {
 }
 
 impl<T: Element, M: OutputMask> Pass for InputGradient<'_, T, M> {
+    type Element = T;
+
     fn len(&self) -> usize {
         self.dy.len()
     }
@@ -269,6 +273,8 @@ struct BothGradients<'a, T> {
 }
 
 impl<T: Element> Pass for BothGradients<'_, T> {
+    type Element = T;
+
     fn len(&self) -> usize {
         self.dy.len()
     }

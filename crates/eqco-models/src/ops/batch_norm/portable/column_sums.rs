@@ -8,7 +8,7 @@ use pulp::{Scalar, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::sweep::{task_len, wide_row};
-use crate::ops::lanes::dispatch;
+use crate::ops::element::Element;
 
 /// Wide rows that a task has at least: adding up the sums of tasks must not cost as much as the tasks.
 const FEWEST_ROWS: usize = 64;
@@ -17,6 +17,9 @@ const ROWS: usize = 4;
 
 /// What is summed. A copy is held by every task, so that the addresses of its slices stay in registers.
 pub(super) trait Terms: Copy + Sync {
+    /// What is read.
+    type Element: Element;
+
     /// Elements, the first of which is the first of a wide row.
     fn len(&self) -> usize;
 
@@ -29,14 +32,14 @@ pub(super) trait Terms: Copy + Sync {
 }
 
 /// Sums of the terms of all elements, for every channel.
-pub(super) fn column_sums(terms: impl Terms, channels: usize) -> [Vec<f64>; 2] {
+pub(super) fn column_sums<T: Terms>(terms: T, channels: usize) -> [Vec<f64>; 2] {
     let (len, wide) = (terms.len(), wide_row(channels));
     let task = task_len(wide).max(FEWEST_ROWS * wide);
     let partials: Vec<[Vec<f32>; 2]> = (0..len.div_ceil(task))
         .into_par_iter()
         .map(|index| {
             let places = index * task..len.min((index + 1) * task);
-            dispatch(Task {
+            T::Element::dispatch(Task {
                 terms,
                 places,
                 wide,

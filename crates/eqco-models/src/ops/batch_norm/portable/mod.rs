@@ -67,6 +67,8 @@ struct Normalize<'a, T> {
 }
 
 impl<T: Element> Pass for Normalize<'_, T> {
+    type Element = T;
+
     fn len(&self) -> usize {
         self.y.len()
     }

@@ -155,6 +155,8 @@ struct Differences<'a, T> {
 }
 
 impl<T: Element> Terms for Differences<'_, T> {
+    type Element = T;
+
     fn len(&self) -> usize {
         self.x.len()
     }

@@ -6,7 +6,7 @@
 use pulp::{Scalar, Simd, WithSimd};
 
 use crate::ops::element::{Element, MOST_LANES};
-use crate::ops::lanes::{CHUNK, dispatch, prefetch};
+use crate::ops::lanes::{CHUNK, prefetch};
 
 /// Shorter loops over a wide row cost more than what they do (measured).
 const SHORTEST_ROW: usize = 128;
@@ -35,6 +35,9 @@ fn gcd(a: usize, b: usize) -> usize {
 
 /// What is done to every element. Slices are held by value: their addresses stay in registers then.
 pub(super) trait Pass {
+    /// What is stored.
+    type Element: Element;
+
     /// Elements, the first of which is the first of a wide row.
     fn len(&self) -> usize;
     /// Elements of the constants.
@@ -50,7 +53,7 @@ pub(super) trait Pass {
 
 /// Applies `pass` to all of its elements.
 pub(super) fn sweep<P: Pass>(pass: P) {
-    dispatch(Sweep(pass));
+    P::Element::dispatch(Sweep(pass));
 }
 
 struct Sweep<P>(P);

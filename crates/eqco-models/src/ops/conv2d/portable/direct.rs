@@ -85,7 +85,7 @@ pub fn forward<T: Element>(geometry: &Geometry, x: &[T], w: &[f32], y: &mut [T],
                     #[inline(always)]
                     || padded.fill(geometry, x, image),
                 );
-                dispatch(ForwardImage {
+                T::dispatch(ForwardImage {
                     geometry,
                     padded,
                     image,

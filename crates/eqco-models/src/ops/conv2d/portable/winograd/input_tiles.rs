@@ -13,7 +13,6 @@ use super::tiling::Tiling;
 use super::transforms::{IN, OUT, input_line, output_gradient_line};
 use crate::ops::element::Element;
 use crate::ops::factor::Factor;
-use crate::ops::lanes::dispatch;
 use crate::ops::scratch::with_scratch;
 
 /// BᵀdB of every 6x6 patch of the input; zero outside of the map.
@@ -33,7 +32,9 @@ pub(super) fn transform_input<T: Element, F: Factor>(
         padding: geometry.padding,
     };
     let tiles = Tiles::<T, F, IN>::new(tiling, rows, map, layout, transformed);
-    with_scratch(tiles.ring_len(), |ring| dispatch(InputTiles(tiles, ring)));
+    with_scratch(tiles.ring_len(), |ring| {
+        T::dispatch(InputTiles(tiles, ring))
+    });
 }
 
 /// A·dy·Aᵀ of every 4x4 tile of the output's gradient; zero outside of the map.
@@ -54,7 +55,7 @@ pub(super) fn transform_output_gradient<T: Element, F: Factor>(
     };
     let tiles = Tiles::<T, F, OUT>::new(tiling, rows, map, layout, transformed);
     with_scratch(tiles.ring_len(), |ring| {
-        dispatch(OutputGradientTiles(tiles, ring));
+        T::dispatch(OutputGradientTiles(tiles, ring));
     });
 }
 

@@ -8,7 +8,6 @@ use super::layout::{BLOCK, BLOCK_WORDS, Layout};
 use super::tiling::Tiling;
 use super::transforms::{IN, OUT, both_ways, output_line};
 use crate::ops::element::Element;
-use crate::ops::lanes::dispatch;
 
 /// Products of some output channels, in the layout of f32 tiles.
 pub(super) struct OutputTiles<'a, T> {
@@ -31,7 +30,7 @@ impl<T: Element> OutputTiles<'_, T> {
         assert_eq!(self.products.len(), layout.len(tiles));
         assert!(self.width.is_multiple_of(BLOCK));
         assert!(self.first_channel + self.width <= self.tiling.geometry().out_channels);
-        dispatch(self);
+        T::dispatch(self);
     }
 }
 

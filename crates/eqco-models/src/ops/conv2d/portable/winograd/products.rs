@@ -9,7 +9,7 @@ use super::layout::{BLOCK, BLOCK_WORDS, Layout};
 use super::transforms::POINTS;
 use super::weights::WeightLayout;
 use crate::ops::factor::{Factor, words};
-use crate::ops::lanes::{dispatch, prefetch};
+use crate::ops::lanes::prefetch;
 
 /// Inputs of more bytes are not in the second-level cache.
 const NEAR_BYTES: usize = 1 << 19;
@@ -38,7 +38,7 @@ impl<F: Factor> TileProducts<'_, F> {
         let weights = WeightLayout::new::<F>(self.to);
         assert_eq!(self.weights.len(), weights.len(self.from));
         assert_eq!(self.products.len(), products.len(self.tiles));
-        dispatch(self);
+        F::dispatch(self);
     }
 
     fn layouts(&self) -> (Layout, Layout) {
@@ -182,7 +182,7 @@ impl<F: Factor> GradientProducts<'_, F> {
         assert_eq!(self.gradients.len(), gradients.len(self.tiles));
         assert_eq!(self.x.len(), x.len(self.tiles));
         assert_eq!(self.sums.len(), POINTS * self.range.len() * self.inputs);
-        dispatch(self);
+        F::dispatch(self);
     }
 
     fn layouts(&self) -> [Layout; 2] {

@@ -64,7 +64,7 @@ impl Weights<'_> {
                         (&self.values[start..], TAPS * self.inputs, self.inputs)
                     }
                 };
-                dispatch(Transform::<F> {
+                F::dispatch(Transform::<F> {
                     source,
                     row,
                     tap,
