@@ -1,5 +1,5 @@
 //! The table that says whether pre-training was worth it: the pre-trained representation beside the
-//! same encoder at initialisation and beside raw pixels.
+//! same encoder at initialisation and beside raw pixels, where these baselines are wanted.
 
 use std::fmt;
 
@@ -73,28 +73,33 @@ pub struct Top1 {
 }
 
 /// The final table of a run. As JSON:
-/// `{"pretrained": {"knn_top1", "linear_top1"}, "untrained": {…}, "raw_pixels": {…}}`, in percent.
+/// `{"pretrained": {"knn_top1", "linear_top1"}, "untrained": {…}, "raw_pixels": {…}}`, in percent;
+/// baselines that were not measured are absent.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ComparisonTable {
     /// The encoder after pre-training.
     pub pretrained: Top1,
     /// The same encoder at initialisation.
-    pub untrained: Top1,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untrained: Option<Top1>,
     /// The pixels themselves.
-    pub raw_pixels: Top1,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_pixels: Option<Top1>,
 }
 
 impl fmt::Display for ComparisonTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = ResultTable::new(&["kNN top-1 %", "linear top-1 %"]);
         let rows = [
-            ("pre-trained", self.pretrained),
+            ("pre-trained", Some(self.pretrained)),
             ("untrained", self.untrained),
             ("raw pixels", self.raw_pixels),
         ];
         for (name, top1) in rows {
-            table.add(name, &[top1.knn_top1, top1.linear_top1]);
+            if let Some(top1) = top1 {
+                table.add(name, &[top1.knn_top1, top1.linear_top1]);
+            }
         }
         table.fmt(f)
     }
@@ -106,9 +111,11 @@ pub struct Comparison {
     /// The encoder after pre-training.
     pub pretrained: Evaluation,
     /// The same encoder at initialisation.
-    pub untrained: Evaluation,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untrained: Option<Evaluation>,
     /// The pixels themselves.
-    pub raw_pixels: Evaluation,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_pixels: Option<Evaluation>,
 }
 
 impl Comparison {
@@ -116,31 +123,32 @@ impl Comparison {
     pub fn table(&self) -> ComparisonTable {
         ComparisonTable {
             pretrained: self.pretrained.top1(),
-            untrained: self.untrained.top1(),
-            raw_pixels: self.raw_pixels.top1(),
+            untrained: self.untrained.as_ref().map(Evaluation::top1),
+            raw_pixels: self.raw_pixels.as_ref().map(Evaluation::top1),
         }
     }
 }
 
-/// Measures three representations of the same data in the same way.
+/// Measures a representation and the baselines that are given, all of the same data in the same way.
 ///
 /// # Errors
 /// Those of [`knn`] and [`linear_probe`], and [`EvalError::DifferentImages`] if the representations
 /// were not made from the same images.
 pub fn compare(
     pretrained: &FeaturePair,
-    untrained: &FeaturePair,
-    raw_pixels: &FeaturePair,
+    untrained: Option<&FeaturePair>,
+    raw_pixels: Option<&FeaturePair>,
     config: &EvalConfig,
 ) -> Result<Comparison, EvalError> {
-    for other in [untrained, raw_pixels] {
+    for other in [untrained, raw_pixels].into_iter().flatten() {
         check_same_images(pretrained.train(), other.train())?;
         check_same_images(pretrained.test(), other.test())?;
     }
+    let measured = |features: &FeaturePair| Evaluation::new(features, config);
     Ok(Comparison {
-        pretrained: Evaluation::new(pretrained, config)?,
-        untrained: Evaluation::new(untrained, config)?,
-        raw_pixels: Evaluation::new(raw_pixels, config)?,
+        pretrained: measured(pretrained)?,
+        untrained: untrained.map(measured).transpose()?,
+        raw_pixels: raw_pixels.map(measured).transpose()?,
     })
 }
 
@@ -176,7 +184,7 @@ mod tests {
     fn the_better_representation_gets_the_better_row() {
         let (good, bad, none) = (pair("good", 2.0), pair("bad", 0.5), pair("none", 0.0));
         let config = EvalConfig::default();
-        let comparison = compare(&good, &bad, &none, &config).unwrap();
+        let comparison = compare(&good, Some(&bad), Some(&none), &config).unwrap();
         let table = comparison.table();
         assert_eq!(
             table.pretrained,
@@ -185,10 +193,8 @@ mod tests {
                 linear_top1: 100.0
             }
         );
-        for (better, worse) in [
-            (table.pretrained, table.untrained),
-            (table.untrained, table.raw_pixels),
-        ] {
+        let (untrained, pixels) = (table.untrained.unwrap(), table.raw_pixels.unwrap());
+        for (better, worse) in [(table.pretrained, untrained), (untrained, pixels)] {
             assert!(
                 better.knn_top1 > worse.knn_top1 + 10.0,
                 "{better:?} {worse:?}"
@@ -201,12 +207,26 @@ mod tests {
         assert_eq!(
             comparison
                 .raw_pixels
+                .unwrap()
                 .knn
                 .protocol
                 .train
                 .origin
                 .representation,
             "none"
+        );
+    }
+
+    #[test]
+    fn baselines_may_be_left_out() {
+        let comparison = compare(&pair("good", 2.0), None, None, &EvalConfig::default()).unwrap();
+        let text = comparison.table().to_string();
+        assert_eq!(text.lines().count(), 2, "{text}");
+        let json = serde_json::to_value(comparison.table()).unwrap();
+        assert_eq!(json.as_object().unwrap().len(), 1, "{json}");
+        assert_eq!(
+            serde_json::from_value::<ComparisonTable>(json).unwrap(),
+            comparison.table()
         );
     }
 
@@ -218,8 +238,8 @@ mod tests {
         };
         let table = ComparisonTable {
             pretrained: top1(79.0, 84.25),
-            untrained: top1(70.0, 77.0),
-            raw_pixels: top1(83.5, 84.0),
+            untrained: Some(top1(70.0, 77.0)),
+            raw_pixels: Some(top1(83.5, 84.0)),
         };
         let json = serde_json::json!({
             "pretrained": {"knn_top1": 79.0, "linear_top1": 84.25},
@@ -263,7 +283,7 @@ mod tests {
     fn different_images_are_refused() {
         let a = pair("a", 1.0);
         let swapped = FeaturePair::new(a.test().clone(), a.train().clone()).unwrap();
-        let error = compare(&a, &a, &swapped, &EvalConfig::default()).unwrap_err();
+        let error = compare(&a, Some(&a), Some(&swapped), &EvalConfig::default()).unwrap_err();
         assert!(
             matches!(error, EvalError::DifferentImages { .. }),
             "{error}"

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 
-use crate::config::{ConfigError, Origin, Preset, Resolved, Setting, read_assignment, read_value};
+use crate::config::{
+    ConfigError, EQUIVALENT_BATCH, Origin, Preset, Resolved, Setting, read_assignment, read_value,
+};
 
 /// Self-supervised contrastive pre-training of image encoders.
 ///
@@ -28,6 +30,8 @@ pub enum Command {
     Pretrain(PretrainArgs),
     /// List the presets with their expected results and sources
     Presets,
+    /// Pre-train once for every combination of the values of some settings, and tabulate the results
+    Sweep(SweepArgs),
     /// Print the configuration that pretrain would use, and where each value comes from
     ShowConfig(ConfigArgs),
     /// Report what this machine and this build can use, and what would make training faster
@@ -49,6 +53,29 @@ pub struct PretrainArgs {
     /// Time every operation, print a table of time and bytes at the end, and write profile.json
     #[arg(long)]
     pub profile: bool,
+}
+
+/// Flags of `sweep`.
+#[derive(Args, Debug, Default)]
+pub struct SweepArgs {
+    /// A setting and its values, e.g. negatives=4,16,64; the name of a flag or any key of `show-config`; may be repeated
+    #[arg(long, value_name = "KEY=A,B,C", required = true)]
+    pub vary: Vec<String>,
+    /// Runs of every combination, with consecutive seeds from the configuration's on
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub seeds: u64,
+    /// Folder of the sweep, one folder below it for every run; runs that are complete there are kept
+    #[arg(long, value_name = "FOLDER")]
+    pub out: PathBuf,
+    /// Runs side by side, as far as memory allows; 0 for as many as there are cores for
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    pub jobs: usize,
+    /// List the runs, time some steps to estimate how long they will take, and stop there
+    #[arg(long)]
+    pub plan: bool,
+    /// Where the settings that are not varied come from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 /// Layers of settings: preset, then file, then flags.
@@ -87,9 +114,12 @@ pub struct ConfigArgs {
     /// Negatives per query (K); for moco_v2 the length of its queue, for simclr 0
     #[arg(long, value_name = "COUNT", allow_negative_numbers = true, help_heading = SETTINGS)]
     pub negatives: Option<String>,
-    /// Number of negatives to be equivalent to, or "infonce", or "decoupled" (DCL)
+    /// Number of negatives to be equivalent to, "auto" for that of the method's recipe, "infonce", or "decoupled" (DCL)
     #[arg(long, value_name = "COUNT|NAME", allow_negative_numbers = true, help_heading = SETTINGS)]
     pub alpha: Option<String>,
+    /// Set alpha to the negatives that a query has in a batch of so many images; for simo and simclr
+    #[arg(long, value_name = "IMAGES", conflicts_with = "alpha", help_heading = SETTINGS)]
+    pub equivalent_batch: Option<String>,
     /// Temperature that similarities are divided by
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, help_heading = SETTINGS)]
     pub temperature: Option<String>,
@@ -136,45 +166,87 @@ impl ConfigArgs {
     /// # Errors
     /// [`ConfigError::NoAssignment`] for a `--set` without `=`.
     pub fn settings(&self) -> Result<Vec<Setting>, ConfigError> {
-        // Text stays text even where it looks like a number, as the name of a folder may.
-        let text = [
-            ("--data", "data.source", &self.data),
-            ("--method", "method.name", &self.method),
-            ("--encoder", "encoder.architecture", &self.encoder),
-            ("--stem", "encoder.stem", &self.stem),
-            ("--precision", "precision", &self.precision),
-            ("--device", "device", &self.device),
-            ("--backend", "backend", &self.backend),
-        ];
-        let values = [
-            ("--limit", "data.limit", &self.limit),
-            ("--image-size", "data.recipe.image_size", &self.image_size),
-            ("--batch-size", "data.loader.batch_size", &self.batch_size),
-            ("--width", "encoder.width", &self.width),
-            ("--negatives", "method.negative_count", &self.negatives),
-            ("--alpha", "loss.alpha", &self.alpha),
-            ("--temperature", "loss.temperature", &self.temperature),
-            ("--epochs", "schedule.epochs", &self.epochs),
-            ("--lr", "schedule.base_learning_rate", &self.lr),
-            ("--seed", "seed", &self.seed),
-            ("--threads", "threads", &self.threads),
-        ];
-        let text = text
-            .into_iter()
-            .filter_map(|(flag, key, value)| Some((flag, key, Value::from(value.as_deref()?))));
-        let values = values
-            .into_iter()
-            .filter_map(|(flag, key, value)| Some((flag, key, read_value(value.as_deref()?))));
-        let named = text.chain(values).map(|(flag, key, value)| {
-            let origin = Origin::Flag(flag.to_owned());
-            Ok(Setting {
-                key: key.to_owned(),
-                value,
-                origin,
-            })
+        let named = FLAGS.iter().filter_map(|flag| {
+            let text = (flag.given)(self)?;
+            Some(Ok(Setting {
+                key: flag.key.to_owned(),
+                value: flag.read(text),
+                origin: Origin::Flag(format!("--{}", flag.name)),
+            }))
         });
         named
             .chain(self.set.iter().map(|text| read_assignment(text)))
             .collect()
     }
 }
+
+/// A flag that stands for a key of the configuration.
+pub struct Flag {
+    /// Its name without the dashes.
+    pub name: &'static str,
+    /// The key.
+    pub key: &'static str,
+    kind: FlagKind,
+    given: fn(&ConfigArgs) -> Option<&str>,
+}
+
+/// What the text behind a flag means.
+#[derive(Clone, Copy)]
+enum FlagKind {
+    /// Text, even where it looks like a number, as the name of a folder may.
+    Text,
+    /// TOML, or text where it is not.
+    Value,
+    /// The size of a batch, whose negatives alpha is to be.
+    Batch,
+}
+
+impl Flag {
+    /// The flag with this name, without the dashes.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        FLAGS.iter().find(|flag| flag.name == name)
+    }
+
+    /// What `text` behind the flag means.
+    pub fn read(&self, text: &str) -> Value {
+        match self.kind {
+            FlagKind::Text => Value::from(text),
+            FlagKind::Value => read_value(text),
+            FlagKind::Batch => Value::from(format!("{EQUIVALENT_BATCH}{text}")),
+        }
+    }
+}
+
+macro_rules! flags {
+    ($($kind:ident $name:literal $field:ident => $key:literal),+ $(,)?) => {
+        &[$(Flag {
+            name: $name,
+            key: $key,
+            kind: FlagKind::$kind,
+            given: |arguments| arguments.$field.as_deref(),
+        }),+]
+    };
+}
+
+/// All of them.
+pub const FLAGS: &[Flag] = flags![
+    Text "data" data => "data.source",
+    Text "method" method => "method.name",
+    Text "encoder" encoder => "encoder.architecture",
+    Text "stem" stem => "encoder.stem",
+    Text "precision" precision => "precision",
+    Text "device" device => "device",
+    Text "backend" backend => "backend",
+    Value "limit" limit => "data.limit",
+    Value "image-size" image_size => "data.recipe.image_size",
+    Value "batch-size" batch_size => "data.loader.batch_size",
+    Value "width" width => "encoder.width",
+    Value "negatives" negatives => "method.negative_count",
+    Value "alpha" alpha => "loss.alpha",
+    Batch "equivalent-batch" equivalent_batch => "loss.alpha",
+    Value "temperature" temperature => "loss.temperature",
+    Value "epochs" epochs => "schedule.epochs",
+    Value "lr" lr => "schedule.base_learning_rate",
+    Value "seed" seed => "seed",
+    Value "threads" threads => "threads",
+];

@@ -1,4 +1,5 @@
-//! Whether the run was worth it: the encoder after training beside itself before training and beside raw pixels.
+//! Whether the run was worth it: the encoder after training, beside itself before training and raw pixels if these
+//! baselines are wanted.
 
 use anyhow::Result;
 use eqco_eval::{Comparison, EvalImages, compare, raw_pixels, represent};
@@ -8,7 +9,7 @@ use crate::config::TrainConfig;
 use crate::progress::Progress;
 use crate::step::untrained_encoder;
 
-/// Measures the three representations in the same way, all in f32 as `eqco-eval` does, whatever the run's precision.
+/// Measures all representations in the same way, in f32 as `eqco-eval` does, whatever the run's precision.
 ///
 /// # Errors
 /// Those of reading the images and of the two evaluations.
@@ -18,7 +19,7 @@ pub fn measure(
     images: &EvalImages,
     progress: &mut Progress,
 ) -> Result<Comparison> {
-    let total = images.count() as f64;
+    let (total, baselines) = (images.count() as f64, config.run.baselines);
     let mut represented = |encoder: &Encoder, name: &str| {
         let name = format!("{name} encoder");
         let mut show = |done| progress.update_task(&name, Some(done as f64 / total));
@@ -26,10 +27,19 @@ pub fn measure(
     };
     let encoder = encoder.clone().with_precision(Precision::F32);
     let pretrained = represented(&encoder, "pre-trained")?;
-    let untrained = represented(&untrained_encoder(config)?, "untrained")?;
-    let pixels = raw_pixels(images)?;
+    let (untrained, pixels) = if baselines {
+        let untrained = represented(&untrained_encoder(config)?, "untrained")?;
+        (Some(untrained), Some(raw_pixels(images)?))
+    } else {
+        (None, None)
+    };
     progress.update_task("kNN and linear probe", None);
-    let comparison = compare(&pretrained, &untrained, &pixels, &config.evaluation)?;
+    let comparison = compare(
+        &pretrained,
+        untrained.as_ref(),
+        pixels.as_ref(),
+        &config.evaluation,
+    )?;
     progress.clear();
     Ok(comparison)
 }

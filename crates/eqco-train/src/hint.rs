@@ -5,6 +5,7 @@ use eqco_eval::EvalError;
 
 use crate::config::ConfigError;
 use crate::run_folder::RunFolderError;
+use crate::sweep::SweepError;
 
 /// The hint of the first error in the chain that has one.
 pub fn of(error: &anyhow::Error) -> Option<String> {
@@ -13,7 +14,12 @@ pub fn of(error: &anyhow::Error) -> Option<String> {
         let data = || cause.downcast_ref().and_then(DataError::hint);
         let folder = || cause.downcast_ref().map(RunFolderError::hint);
         let eval = || cause.downcast_ref().and_then(EvalError::hint);
-        config.or_else(data).or_else(folder).or_else(eval)
+        let sweep = || cause.downcast_ref().and_then(SweepError::hint);
+        config
+            .or_else(data)
+            .or_else(folder)
+            .or_else(eval)
+            .or_else(sweep)
     })
 }
 

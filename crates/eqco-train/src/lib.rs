@@ -42,3 +42,4 @@ pub mod progress;
 pub mod run_folder;
 pub mod run_path;
 pub mod step;
+pub mod sweep;

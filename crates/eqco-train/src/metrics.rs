@@ -18,7 +18,7 @@ pub enum Record {
     Epoch(EpochRecord),
     /// A checkpoint has been written.
     Checkpoint(CheckpointRecord),
-    /// The last line of a run that ended in order.
+    /// The last line of a run that ended in order, with its evaluation.
     End(EndRecord),
 }
 

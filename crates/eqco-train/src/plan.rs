@@ -15,7 +15,7 @@ use eqco_models::Precision;
 use eqco_models::backend::Backend;
 
 use crate::cli::PretrainArgs;
-use crate::config::{Resolved, TrainConfig};
+use crate::config::{Resolved, TrainConfig, explain_margin};
 use crate::epoch::Position;
 use crate::run_folder::RunFolder;
 use crate::run_path::default_path;
@@ -129,6 +129,7 @@ impl Plan {
                     config.loss.temperature,
                 ),
             ),
+            ("margin", explain_margin(config)),
             (
                 "length",
                 format!(

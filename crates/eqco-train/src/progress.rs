@@ -206,6 +206,7 @@ fn epoch_line(standing: &Standing) -> String {
 }
 
 /// `M:SS`, or `H:MM:SS` from an hour on.
+/// A time as `m:ss` or `h:mm:ss`.
 pub fn clock(time: Duration) -> String {
     let seconds = time.as_secs_f64().round() as u64;
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);

@@ -4,6 +4,7 @@ mod doctor;
 mod presets;
 mod pretrain;
 mod show_config;
+mod sweep;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         None => pretrain::run(&cli.pretrain),
         Some(Command::Pretrain(arguments)) => pretrain::run(&arguments),
+        Some(Command::Sweep(arguments)) => sweep::run(&arguments),
         Some(Command::Presets) => presets::run(),
         Some(Command::ShowConfig(arguments)) => show_config::run(&arguments),
         Some(Command::Doctor) => doctor::run(),

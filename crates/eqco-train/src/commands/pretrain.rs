@@ -171,13 +171,9 @@ impl Run {
 
     /// Measures the encoder if training is over, and says what to do next.
     fn finish(mut self, progress: &mut Progress) -> Result<ExitCode> {
-        let finished = self.position.is_finished();
-        self.metrics.write(&Record::End(EndRecord {
-            step: self.position.next_step,
-            finished,
-        }))?;
         self.finish_profile()?;
-        if !finished {
+        if !self.position.is_finished() {
+            self.write_end()?;
             progress.say(&self.how_to_go_on());
             return Ok(ExitCode::from(EXIT_STATUS as u8));
         }
@@ -193,8 +189,17 @@ impl Run {
                 self.data_name()
             ))?;
         }
+        self.write_end()?;
         super::print(&self.what_is_next())?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Writes the last record, when everything else of the run has been written.
+    fn write_end(&mut self) -> Result<()> {
+        Ok(self.metrics.write(&Record::End(EndRecord {
+            step: self.position.next_step,
+            finished: self.position.is_finished(),
+        }))?)
     }
 
     /// Writes and shows where the time went, if that was asked for.

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::error::ConfigError;
 use super::presets::Preset;
-use super::{Resolved, TrainConfig, wording};
+use super::{Resolved, TrainConfig, alpha_rule, wording};
 
 /// Where a value came from, if not from the preset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +89,13 @@ pub(super) fn apply(preset: &Preset, settings: Vec<Setting>) -> Result<Resolved,
 /// Reads the tree after `setting` has been placed in it.
 fn read_tree(tree: &mut Value, setting: &Setting) -> Result<TrainConfig, ConfigError> {
     loop {
-        let error = match TrainConfig::deserialize(&*tree) {
+        let complete =
+            alpha_rule::filled_in(tree).map_err(|problem| ConfigError::InvalidValue {
+                origin: setting.origin.clone(),
+                key: setting.key.clone(),
+                problem,
+            })?;
+        let error = match TrainConfig::deserialize(complete.as_ref()) {
             Ok(config) => return Ok(config),
             Err(error) => error.to_string(),
         };

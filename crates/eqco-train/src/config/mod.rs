@@ -3,6 +3,7 @@
 //! Every section is the config type of the crate that builds from it; what stands here is only what a run as a whole
 //! needs. The resolved configuration is written to the run folder and into every checkpoint.
 
+mod alpha_rule;
 mod error;
 mod layers;
 mod presets;
@@ -24,6 +25,7 @@ use eqco_models::optim::{OptimizerConfig, ScheduleConfig};
 use eqco_models::{EncoderConfig, Normalization, Precision, ProjectionHeadConfig};
 use serde::{Deserialize, Serialize};
 
+pub use alpha_rule::{EQUIVALENT_BATCH, explain_margin};
 pub use error::ConfigError;
 pub use layers::{Origin, Setting, known_keys, read_assignment, read_file, read_value};
 pub use presets::Preset;
@@ -91,8 +93,10 @@ pub struct RunConfig {
     pub checkpoint_every_epochs: u64,
     /// A line in `metrics.jsonl` every so many steps, at least 1.
     pub log_every_steps: u64,
-    /// Measure the encoder before and after training, and raw pixels, when training is over. Needs labels.
+    /// Measure the encoder when training is over. Needs labels.
     pub final_table: bool,
+    /// Measure in that table also the encoder before training and raw pixels, which takes three times as long.
+    pub baselines: bool,
 }
 
 impl Default for RunConfig {
@@ -101,6 +105,7 @@ impl Default for RunConfig {
             checkpoint_every_epochs: 1,
             log_every_steps: 1,
             final_table: true,
+            baselines: true,
         }
     }
 }
