@@ -68,6 +68,7 @@ fn method_config(name: MethodName) -> MethodConfig {
         draw: DrawKind::PerQuery,
         ema_coefficient: 0.9,
         batch_norm_group: 0,
+        micro_batch: 0,
     }
 }
 
@@ -91,13 +92,17 @@ fn train(
         let [query, key] = &batches[step as usize % batches.len()];
         let (query, key) = (encoder.upload(query, SIDE)?, encoder.upload(key, SIDE)?);
         gradients.reset();
-        history.push(method.contrast(
-            &encoder,
-            &query,
-            &key,
-            StepKey { seed: 1, step },
-            &mut gradients,
-        )?);
+        history.push(
+            method
+                .contrast(
+                    &encoder,
+                    &query,
+                    &key,
+                    StepKey { seed: 1, step },
+                    &mut gradients,
+                )?
+                .statistics,
+        );
         optimizer.step(encoder.parameters(), &gradients, 0.05)?;
     }
     Ok((history, encoder))
@@ -182,6 +187,7 @@ fn the_gradient_of_a_whole_step_is_the_slope_of_its_loss() -> Result<()> {
                 StepKey { seed: 1, step: 0 },
                 gradients,
             )?
+            .statistics
             .loss)
     };
     loss_now(&mut gradients)?;

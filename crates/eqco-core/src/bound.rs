@@ -30,9 +30,15 @@ pub fn guaranteed_bound(loss: f64, alpha: Alpha, negative_count: usize) -> f64 {
 /// For `alpha > K` it can exceed the mutual information. For [`Alpha::Decoupled`] it is the limit for
 /// alpha to infinity, `ln(K) - loss`, where `loss` is DCL's.
 pub fn paper_bound(loss: f64, alpha: Alpha, negative_count: usize) -> f64 {
+    chance_loss(alpha, negative_count) - loss
+}
+
+/// The loss in nats when all similarities are equal, as before training: `ln(1 + alpha)` whatever the number of
+/// negatives, and `ln(K)` for [`Alpha::Decoupled`]. A loss that stays there has learnt nothing.
+pub fn chance_loss(alpha: Alpha, negative_count: usize) -> f64 {
     match alpha {
-        Alpha::Decoupled => (negative_count as f64).ln() - loss,
-        finite => finite.value(negative_count).ln_1p() - loss,
+        Alpha::Decoupled => (negative_count as f64).ln(),
+        finite => finite.value(negative_count).ln_1p(),
     }
 }
 
@@ -72,6 +78,33 @@ pub(crate) struct QueryStatistics {
 }
 
 impl BatchStatistics {
+    /// The statistics of a batch from those of its parts of equal size, at least one.
+    ///
+    /// Every value is that of the whole batch up to rounding: means are averaged, and the deviation follows from the
+    /// second moments.
+    ///
+    /// # Panics
+    /// If there is no part.
+    #[must_use]
+    pub fn of_equal_parts(parts: &[Self]) -> Self {
+        assert!(!parts.is_empty(), "a batch has at least one part");
+        let count = parts.len() as f64;
+        let mean = |value: fn(&Self) -> f64| parts.iter().map(value).sum::<f64>() / count;
+        let gradient_scale = mean(|part| part.gradient_scale);
+        let second_moment =
+            mean(|part| part.gradient_scale_deviation.powi(2) + part.gradient_scale.powi(2));
+        Self {
+            loss: mean(|part| part.loss),
+            contrast_top1: mean(|part| part.contrast_top1),
+            positive_similarity: mean(|part| part.positive_similarity),
+            negative_similarity: mean(|part| part.negative_similarity),
+            gradient_scale,
+            gradient_scale_deviation: (second_moment - gradient_scale.powi(2)).max(0.0).sqrt(),
+            guaranteed_bound: mean(|part| part.guaranteed_bound),
+            paper_bound: mean(|part| part.paper_bound),
+        }
+    }
+
     pub(crate) fn new(
         queries: &[QueryStatistics],
         config: &LossConfig,

@@ -65,7 +65,7 @@ mod margin;
 mod negatives;
 pub mod reference;
 
-pub use bound::{BatchStatistics, guaranteed_bound, paper_bound};
+pub use bound::{BatchStatistics, chance_loss, guaranteed_bound, paper_bound};
 pub use error::LossError;
 pub use loss::{ContrastiveLoss, LossOutput, WantedGradients, nt_xent, nt_xent_forward};
 pub use margin::{Alpha, LossConfig, margin};

@@ -20,6 +20,16 @@ pub enum Negatives<'a> {
     Shared(&'a Tensor),
     /// Keys of the same batch, `K` of them for each query.
     InBatch(&'a NegativeDraw),
+    /// The same, where the queries at hand are only some consecutive ones of the batch: what a step in
+    /// micro-batches needs for the same loss as one that takes the batch at once.
+    InLargerBatch {
+        /// The draw for the whole batch of `B` images.
+        draw: &'a NegativeDraw,
+        /// All keys of the batch, `[B, D]`.
+        batch_keys: &'a Tensor,
+        /// Place of the first query at hand in the batch; at most `B - N`.
+        first: usize,
+    },
 }
 
 /// How in-batch negatives are chosen.

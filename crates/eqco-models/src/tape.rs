@@ -34,6 +34,9 @@ pub enum Mode {
     Training,
     /// Batch statistics, running statistics updated, nothing recorded: the momentum encoder's forward pass.
     Unrecorded,
+    /// Batch statistics, running statistics left as they are, nothing recorded: the first of two passes over a batch
+    /// whose second one is in mode `Training`.
+    Preview,
     /// Running statistics, nothing recorded: representations of a finished encoder.
     Evaluation,
 }

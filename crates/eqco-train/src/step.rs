@@ -1,13 +1,13 @@
 //! One training step, and all the state that it reads and writes.
 
 use anyhow::{Context, Result};
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use eqco_core::BatchStatistics;
 use eqco_data::loader::Batch;
 use eqco_models::Encoder;
 use eqco_models::backend::Backend;
 use eqco_models::checkpoint::{Checkpoint, CheckpointMetadata};
-use eqco_models::method::{Method, StepKey};
+use eqco_models::method::{Contrast, Method, StepKey};
 use eqco_models::optim::{Optimizer, Schedule};
 use eqco_models::profile::Profiler;
 use eqco_models::tape::Gradients;
@@ -32,7 +32,7 @@ pub struct Trainer {
 }
 
 /// What one step did.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct StepReport {
     /// Steps taken so far, this one included.
     pub step: u64,
@@ -40,6 +40,8 @@ pub struct StepReport {
     pub learning_rate: f64,
     /// The loss and its statistics.
     pub statistics: BatchStatistics,
+    /// Embeddings of query and key views `[M,D]` of the same images, see [`Contrast`](eqco_models::method::Contrast).
+    pub embeddings: [Tensor; 2],
 }
 
 impl Trainer {
@@ -97,7 +99,11 @@ impl Trainer {
             seed: self.config.seed,
             step: self.step,
         };
-        let statistics = self.method.contrast(
+        let Contrast {
+            statistics,
+            queries,
+            keys,
+        } = self.method.contrast(
             &self.encoder,
             &query_views,
             &key_views,
@@ -121,6 +127,7 @@ impl Trainer {
             step: self.step,
             learning_rate,
             statistics,
+            embeddings: [queries, keys],
         })
     }
 

@@ -22,9 +22,11 @@ const KEY_TASKS: usize = 32;
 pub(super) struct GatheredNegatives<'a> {
     /// `[N, dim]`.
     pub queries: &'a [f32],
-    /// `[N, dim]`.
+    /// Keys of the whole batch that `draw` is for, `[B, dim]`.
     pub keys: &'a [f32],
     pub draw: &'a NegativeDraw,
+    /// Place of the first query in that batch.
+    pub first: usize,
     pub dim: usize,
     pub inverse_temperature: f32,
 }
@@ -32,7 +34,7 @@ pub(super) struct GatheredNegatives<'a> {
 impl GatheredNegatives<'_> {
     /// One pass over the negatives of every query.
     pub(super) fn sweep(&self) -> NegativeSweep {
-        let count = self.draw.batch_size();
+        let count = self.queries.len() / self.dim;
         let groups: Vec<_> = (0..count.div_ceil(QUERY_GROUP))
             .into_par_iter()
             .map(|group| {
@@ -48,7 +50,7 @@ impl GatheredNegatives<'_> {
         let mut sweep = NegativeSweep::new(queries.len(), self.dim);
         let mut logits = vec![0.0; self.draw.negative_count()];
         for (place, query) in queries.enumerate() {
-            let keys = self.draw.of_query(query);
+            let keys = self.draw.of_query(self.first + query);
             for (logit, &key) in logits.iter_mut().zip(keys) {
                 *logit = self.logit(query, key as usize);
             }
@@ -92,7 +94,12 @@ impl GatheredNegatives<'_> {
     ) {
         for (query, sums) in sweep.sums.iter().enumerate() {
             let factor = coefficients[query] / sums.weight as f32;
-            for key in self.draw.of_query(query).iter().map(|&key| key as usize) {
+            for key in self
+                .draw
+                .of_query(self.first + query)
+                .iter()
+                .map(|&key| key as usize)
+            {
                 if owned.contains(&key) {
                     let mut weight = [self.logit(query, key)];
                     vector::exponentiate(&mut weight, sums.largest, factor);

@@ -60,7 +60,7 @@ pub struct LossOutput {
     /// Gradient with respect to the queries, `[N, D]`.
     pub queries_gradient: Tensor,
     /// Gradient with respect to the keys, `[N, D]`, when wanted: as positives and, for in-batch
-    /// draws, as negatives too.
+    /// draws, as negatives too. Never there for [`Negatives::InLargerBatch`].
     pub keys_gradient: Option<Tensor>,
     /// Gradient with respect to shared negatives, `[K, D]`, when wanted.
     pub negatives_gradient: Option<Tensor>,
@@ -102,8 +102,8 @@ impl ContrastiveLoss {
     ///
     /// # Errors
     /// [`LossError::Shape`], [`LossError::Dtype`] and [`LossError::Device`] name the input that does
-    /// not fit; [`LossError::Draw`] a draw that was made for another batch size;
-    /// [`LossError::NoNegatives`] an empty matrix of negatives.
+    /// not fit; [`LossError::Draw`] a draw that was made for another batch size, or queries that reach
+    /// beyond the batch; [`LossError::NoNegatives`] an empty matrix of negatives.
     pub fn evaluate(
         &self,
         queries: &Tensor,
@@ -120,7 +120,21 @@ impl ContrastiveLoss {
             }
             Negatives::InBatch(draw) => {
                 check_draw(draw, count)?;
-                self.evaluate_in_batch(queries, keys, draw, wanted)
+                self.evaluate_drawn(queries, keys, (draw, keys, 0), wanted)
+            }
+            Negatives::InLargerBatch {
+                draw,
+                batch_keys,
+                first,
+            } => {
+                rows::checked_as("batch_keys", batch_keys, (draw.batch_size(), dim))?;
+                check_part(draw, first, count)?;
+                // Only the whole batch knows what its keys do as negatives.
+                let wanted = WantedGradients {
+                    keys: false,
+                    ..wanted
+                };
+                self.evaluate_drawn(queries, keys, (draw, batch_keys, first), wanted)
             }
         }
     }
@@ -141,7 +155,7 @@ impl ContrastiveLoss {
     ) -> Result<Tensor, LossError> {
         let tracked = match negatives {
             Negatives::Shared(negatives) => negatives.track_op(),
-            Negatives::InBatch(_) => false,
+            Negatives::InBatch(_) | Negatives::InLargerBatch { .. } => false,
         };
         let wanted = WantedGradients {
             keys: keys.track_op(),
@@ -151,6 +165,7 @@ impl ContrastiveLoss {
         match negatives {
             Negatives::Shared(negatives) => autograd::of_three(output, queries, keys, negatives),
             Negatives::InBatch(_) => autograd::of_two(output, queries, keys),
+            Negatives::InLargerBatch { .. } => autograd::of_two(output, queries, &keys.detach()),
         }
     }
 
@@ -194,19 +209,22 @@ impl ContrastiveLoss {
         })
     }
 
-    fn evaluate_in_batch(
+    /// The loss with negatives drawn from all keys of a batch, of which the queries are some from a place on.
+    fn evaluate_drawn(
         &self,
         queries: &Tensor,
         keys: &Tensor,
-        draw: &NegativeDraw,
+        (draw, batch_keys, first): (&NegativeDraw, &Tensor, usize),
         wanted: WantedGradients,
     ) -> Result<LossOutput, LossError> {
         let (query_rows, key_rows) = (rows::to_f32(queries)?, rows::to_f32(keys)?);
+        let batch_rows = rows::to_f32(batch_keys)?;
         let dim = queries.dim(1)?;
         let problem = GatheredNegatives {
             queries: &query_rows,
-            keys: &key_rows,
+            keys: &batch_rows,
             draw,
+            first,
             dim,
             inverse_temperature: self.inverse_temperature(),
         };
@@ -266,6 +284,18 @@ fn check_shared(negatives: &Tensor, dim: usize) -> Result<(), LossError> {
         });
     }
     Ok(())
+}
+
+fn check_part(draw: &NegativeDraw, first: usize, count: usize) -> Result<(), LossError> {
+    let batch = draw.batch_size();
+    match first.checked_add(count) {
+        Some(end) if end <= batch => Ok(()),
+        _ => Err(LossError::Draw {
+            problem: format!(
+                "{count} queries from place {first} on reach beyond its batch of {batch}"
+            ),
+        }),
+    }
 }
 
 fn check_draw(draw: &NegativeDraw, count: usize) -> Result<(), LossError> {

@@ -4,17 +4,16 @@
 use std::collections::HashMap;
 
 use candle_core::Tensor;
-use eqco_core::{BatchStatistics, ContrastiveLoss, Negatives, WantedGradients};
+use eqco_core::{ContrastiveLoss, Negatives};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use super::{MethodConfig, StepKey, encode_keys, group, prefixed};
+use super::{Contrast, MethodConfig, StepKey, contrast_with_keys, encode_keys, prefixed};
 use crate::encoder::Encoder;
 use crate::error::ModelError;
 use crate::key_queue::KeyQueue;
 use crate::momentum_encoder::{ema_update, ema_work};
-use crate::profile::{Phase, Work};
-use crate::tape::{Gradients, Mode};
+use crate::tape::Gradients;
 
 /// MoCo's state: momentum encoder and queue.
 #[derive(Debug)]
@@ -57,7 +56,7 @@ impl Moco {
         key_views: &Tensor,
         key: StepKey,
         gradients: &mut Gradients,
-    ) -> Result<BatchStatistics, ModelError> {
+    ) -> Result<Contrast, ModelError> {
         let span = encoder.profiler().span(|| ema_work(encoder.parameters()));
         ema_update(
             self.momentum_encoder.parameters(),
@@ -67,29 +66,24 @@ impl Moco {
         drop(span);
         let keys = self.shuffled_keys(key_views, key)?;
 
-        let mut tape = encoder
-            .tape(Mode::Training)
-            .with_batch_norm_group(group(&self.config));
-        let queries = encoder.embed(&mut tape, query_views)?;
-        let span = encoder.profiler().span(|| Work::new("loss", Phase::Other));
-        let output = self.loss.evaluate(
-            &queries.to_tensor()?,
+        let contrast = contrast_with_keys(
+            (&self.config, &self.loss),
+            encoder,
+            query_views,
             &keys,
-            Negatives::Shared(self.queue.keys()),
-            WantedGradients::QUERIES,
+            |_| Negatives::Shared(self.queue.keys()),
+            gradients,
         )?;
-        drop(span);
-        tape.backward(&queries, &output.queries_gradient, gradients, &[])?;
         self.queue.enqueue(&keys)?;
-        Ok(output.statistics)
+        Ok(contrast)
     }
 
     /// Keys computed in shuffled order and put back, so that an image's query and key fall into different batch-norm
     /// groups (MoCo's ShuffleBN; with the whole batch as one group the order does not matter and nothing is moved).
     fn shuffled_keys(&self, key_views: &Tensor, key: StepKey) -> Result<Tensor, ModelError> {
-        let Some(group) = group(&self.config) else {
-            return encode_keys(&self.momentum_encoder, key_views, None);
-        };
+        if self.config.batch_norm_group == 0 && self.config.micro_batch == 0 {
+            return encode_keys(&self.momentum_encoder, key_views, &self.config);
+        }
         let order = permutation(key_views.dim(0)?, key);
         let mut back = vec![0u32; order.len()];
         order
@@ -98,7 +92,7 @@ impl Moco {
             .for_each(|(place, image)| back[*image as usize] = place as u32);
         let device = key_views.device();
         let shuffled = key_views.index_select(&Tensor::new(order, device)?, 0)?;
-        let keys = encode_keys(&self.momentum_encoder, &shuffled, Some(group))?;
+        let keys = encode_keys(&self.momentum_encoder, &shuffled, &self.config)?;
         Ok(keys.index_select(&Tensor::new(back, device)?, 0)?)
     }
 

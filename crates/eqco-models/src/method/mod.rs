@@ -3,6 +3,7 @@
 //! A method turns two views of a batch into the gradients of the query encoder. It owns what it needs beside that
 //! encoder: a momentum encoder, a queue. What it owns is listed by [`Method::state`], so that a checkpoint is complete.
 
+mod micro_batch;
 mod moco;
 mod simclr;
 mod simo;
@@ -10,13 +11,17 @@ mod simo;
 use std::collections::HashMap;
 
 use candle_core::Tensor;
-use eqco_core::{BatchStatistics, ContrastiveLoss, DrawKind, LossConfig};
+use eqco_core::{
+    BatchStatistics, ContrastiveLoss, DrawKind, LossConfig, LossError, Negatives, WantedGradients,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::encoder::Encoder;
 use crate::error::{ModelError, check_range};
 use crate::ops::lanes::on_pool;
+use crate::profile::{Phase, Work};
 use crate::tape::{Gradients, Mode};
+use micro_batch::MicroBatch;
 
 pub use moco::Moco;
 pub use simclr::Simclr;
@@ -61,6 +66,22 @@ pub struct MethodConfig {
     /// Images that share batch-norm statistics; 0 for the whole batch. MoCo v2 needs groups on one device (its papers
     /// have 32 images per GPU and shuffle keys across GPUs): otherwise batch statistics give the positive away.
     pub batch_norm_group: usize,
+    /// Images whose activations are in memory at one time: a step goes through its batch in parts of so many, with the
+    /// same negatives, and adds up their gradients. 0 for the whole batch. The gradients are those of the whole batch, up
+    /// to batch norm, whose statistics are those of a part (or of `batch_norm_group`) then.
+    #[serde(default)]
+    pub micro_batch: usize,
+}
+
+/// What the contrast of one batch gives beside gradients.
+#[derive(Clone, Debug)]
+pub struct Contrast {
+    /// The loss and its statistics, over the whole batch.
+    pub statistics: BatchStatistics,
+    /// Embeddings of query views, `[M,D]`, unit rows: of all images, or of those of the last micro-batch.
+    pub queries: Tensor,
+    /// Embeddings of the key views of the same images, `[M,D]`.
+    pub keys: Tensor,
 }
 
 impl MethodConfig {
@@ -87,6 +108,21 @@ impl MethodConfig {
             let problem = format!(
                 "method.batch_norm_group: groups of {group} images do not divide a batch of {batch_size}; \
                  take a divisor, or 0 for the whole batch"
+            );
+            return Err(ModelError::Conflict { problem });
+        }
+        let (micro, group) = (self.micro_batch, self.batch_norm_group);
+        if micro > 0 && !(batch_size.is_multiple_of(micro) && micro >= 2) {
+            let problem = format!(
+                "method.micro_batch: parts of {micro} images do not divide a batch of {batch_size}; take a divisor from 2 \
+                 on, or 0 for the whole batch"
+            );
+            return Err(ModelError::Conflict { problem });
+        }
+        if micro > 0 && group > 0 && !micro.is_multiple_of(group) {
+            let problem = format!(
+                "method.micro_batch: batch-norm groups of {group} images do not divide parts of {micro}; take a multiple \
+                 of the group, or method.batch_norm_group = 0 for groups of one part"
             );
             return Err(ModelError::Conflict { problem });
         }
@@ -179,7 +215,7 @@ impl Method {
         key_views: &Tensor,
         key: StepKey,
         gradients: &mut Gradients,
-    ) -> Result<BatchStatistics, ModelError> {
+    ) -> Result<Contrast, ModelError> {
         on_pool(|| match self {
             Self::Simo(simo) => simo.contrast(encoder, query_views, key_views, key, gradients),
             Self::Moco(moco) => moco.contrast(encoder, query_views, key_views, key, gradients),
@@ -227,16 +263,67 @@ fn prefixed(
         .collect())
 }
 
-/// The key encoder's forward pass: batch statistics, no gradient.
+/// Queries against keys that need no gradient (MoCo, algorithm 1): the query encoder's pass, loss and backward pass, one
+/// micro-batch after the other. `negatives` tells what a part's queries are contrasted with.
+fn contrast_with_keys<'a>(
+    (config, loss): (&MethodConfig, &ContrastiveLoss),
+    encoder: &Encoder,
+    query_views: &Tensor,
+    keys: &Tensor,
+    negatives: impl Fn(MicroBatch) -> Negatives<'a>,
+    gradients: &mut Gradients,
+) -> Result<Contrast, ModelError> {
+    let mut statistics = Vec::new();
+    let mut last = None;
+    for part in MicroBatch::all(config, keys.dim(0)?) {
+        let mut tape = encoder
+            .tape(Mode::Training)
+            .with_batch_norm_group(group(config));
+        let embedded = encoder.embed(&mut tape, &part.of(query_views)?)?;
+        let (queries, positives) = (embedded.to_tensor()?, part.of(keys)?);
+        let span = encoder.profiler().span(|| Work::new("loss", Phase::Other));
+        let output = loss.evaluate(
+            &queries,
+            &positives,
+            negatives(part),
+            WantedGradients::QUERIES,
+        )?;
+        drop(span);
+        let gradient = part.share_of(&output.queries_gradient)?;
+        tape.backward(&embedded, &gradient, gradients, &[])?;
+        statistics.push(output.statistics);
+        last = Some((queries, positives));
+    }
+    let (queries, keys) = last.ok_or(LossError::NoNegatives)?;
+    Ok(Contrast {
+        statistics: BatchStatistics::of_equal_parts(&statistics),
+        queries,
+        keys,
+    })
+}
+
+/// The key encoder's forward pass, in micro-batches: batch statistics, no gradient.
 fn encode_keys(
     encoder: &Encoder,
     views: &Tensor,
-    batch_norm_group: Option<usize>,
+    config: &MethodConfig,
 ) -> Result<Tensor, ModelError> {
-    let mut tape = encoder
-        .tape(Mode::Unrecorded)
-        .with_batch_norm_group(batch_norm_group);
-    Ok(encoder.embed(&mut tape, views)?.to_tensor()?)
+    embed_in_parts(encoder, views, config, Mode::Unrecorded)
+}
+
+/// Embeddings `[N,D]` of normalised images, computed in micro-batches without a gradient.
+fn embed_in_parts(
+    encoder: &Encoder,
+    views: &Tensor,
+    config: &MethodConfig,
+    mode: Mode,
+) -> Result<Tensor, ModelError> {
+    let mut embeddings = Vec::new();
+    for part in MicroBatch::all(config, views.dim(0)?) {
+        let mut tape = encoder.tape(mode).with_batch_norm_group(group(config));
+        embeddings.push(encoder.embed(&mut tape, &part.of(views)?)?.to_tensor()?);
+    }
+    Ok(Tensor::cat(&embeddings, 0)?)
 }
 
 fn group(config: &MethodConfig) -> Option<usize> {

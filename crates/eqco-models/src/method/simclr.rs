@@ -2,9 +2,10 @@
 //! (Chen et al., 2020). The margin of EqCo makes a small batch equivalent to a large one (arXiv 2010.01929, section 3.3).
 
 use candle_core::Tensor;
-use eqco_core::{BatchStatistics, LossConfig, nt_xent};
+use eqco_core::{LossConfig, LossError, LossOutput, nt_xent};
 
-use super::{MethodConfig, group};
+use super::micro_batch::MicroBatch;
+use super::{Contrast, MethodConfig, group};
 use crate::encoder::Encoder;
 use crate::error::ModelError;
 use crate::profile::{Phase, Work};
@@ -32,7 +33,10 @@ impl Simclr {
         query_views: &Tensor,
         key_views: &Tensor,
         gradients: &mut Gradients,
-    ) -> Result<BatchStatistics, ModelError> {
+    ) -> Result<Contrast, ModelError> {
+        if self.config.micro_batch > 0 {
+            return self.contrast_in_parts(encoder, query_views, key_views, gradients);
+        }
         let batch = query_views.dim(0)?;
         let mut tape = encoder
             .tape(Mode::Training)
@@ -41,18 +45,74 @@ impl Simclr {
         let views = Tensor::cat(&[query_views, key_views], 0)?;
         let embeddings = encoder.embed(&mut tape, &views)?;
         let values = embeddings.to_tensor()?;
-        let span = encoder.profiler().span(|| Work::new("loss", Phase::Other));
-        let output = nt_xent(
-            &self.loss,
-            &values.narrow(0, 0, batch)?,
-            &values.narrow(0, batch, batch)?,
-        )?;
-        drop(span);
-        let of_both_views: Vec<&Tensor> = std::iter::once(&output.queries_gradient)
-            .chain(&output.keys_gradient)
-            .collect();
-        let gradient = Tensor::cat(&of_both_views, 0)?;
+        let (queries, keys) = (values.narrow(0, 0, batch)?, values.narrow(0, batch, batch)?);
+        let output = self.loss(encoder, &queries, &keys)?;
+        let gradient = Tensor::cat(&gradients_of_both_views(&output)?, 0)?;
         tape.backward(&embeddings, &gradient, gradients, &[])?;
-        Ok(output.statistics)
+        Ok(Contrast {
+            statistics: output.statistics,
+            queries,
+            keys,
+        })
     }
+
+    /// Every view is a negative of all others, so the loss needs all embeddings before any part can go backward: a first
+    /// pass without a record finds them and their gradients, a second one takes each part through both directions (Gao et
+    /// al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", arXiv 2101.06983). One more forward
+    /// pass for the memory of one part; running statistics move in the second pass alone.
+    fn contrast_in_parts(
+        &self,
+        encoder: &Encoder,
+        query_views: &Tensor,
+        key_views: &Tensor,
+        gradients: &mut Gradients,
+    ) -> Result<Contrast, ModelError> {
+        let parts = || MicroBatch::all(&self.config, query_views.dim(0).unwrap_or(0));
+        let both_views =
+            |part: MicroBatch| Tensor::cat(&[part.of(query_views)?, part.of(key_views)?], 0);
+        let pass = |mode| {
+            encoder
+                .tape(mode)
+                .with_batch_norm_group(group(&self.config))
+        };
+
+        let (mut queries, mut keys) = (Vec::new(), Vec::new());
+        for part in parts() {
+            let embeddings = encoder.embed(&mut pass(Mode::Preview), &both_views(part)?)?;
+            let halves = embeddings.to_tensor()?.chunk(2, 0)?;
+            queries.push(halves[0].clone());
+            keys.push(halves[1].clone());
+        }
+        let (queries, keys) = (Tensor::cat(&queries, 0)?, Tensor::cat(&keys, 0)?);
+        let output = self.loss(encoder, &queries, &keys)?;
+        let [query_gradient, key_gradient] = gradients_of_both_views(&output)?;
+        for part in parts() {
+            let mut tape = pass(Mode::Training);
+            let embeddings = encoder.embed(&mut tape, &both_views(part)?)?;
+            // Shares of one mean over the whole batch already.
+            let gradient = [part.of(&query_gradient)?, part.of(&key_gradient)?];
+            tape.backward(&embeddings, &Tensor::cat(&gradient, 0)?, gradients, &[])?;
+        }
+        Ok(Contrast {
+            statistics: output.statistics,
+            queries,
+            keys,
+        })
+    }
+
+    fn loss(
+        &self,
+        encoder: &Encoder,
+        queries: &Tensor,
+        keys: &Tensor,
+    ) -> Result<LossOutput, ModelError> {
+        let _span = encoder.profiler().span(|| Work::new("loss", Phase::Other));
+        Ok(nt_xent(&self.loss, queries, keys)?)
+    }
+}
+
+/// NT-Xent always gives both.
+fn gradients_of_both_views(output: &LossOutput) -> Result<[Tensor; 2], ModelError> {
+    let keys = output.keys_gradient.clone().ok_or(LossError::NoNegatives)?;
+    Ok([output.queries_gradient.clone(), keys])
 }

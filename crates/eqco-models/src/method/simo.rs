@@ -2,14 +2,14 @@
 //! margin makes a handful of them do the work of many (arXiv 2010.01929, section 3.2 and the authors' code).
 
 use candle_core::Tensor;
-use eqco_core::{BatchStatistics, ContrastiveLoss, NegativeDraw, Negatives, WantedGradients};
+use eqco_core::{ContrastiveLoss, NegativeDraw, Negatives};
 
-use super::{MethodConfig, StepKey, encode_keys, group};
+use super::micro_batch::MicroBatch;
+use super::{Contrast, MethodConfig, StepKey, contrast_with_keys, encode_keys};
 use crate::encoder::Encoder;
 use crate::error::ModelError;
 use crate::momentum_encoder::{ema_update, ema_work};
-use crate::profile::{Phase, Work};
-use crate::tape::{Gradients, Mode};
+use crate::tape::Gradients;
 
 /// SiMo's state: the momentum encoder.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Simo {
         key_views: &Tensor,
         key: StepKey,
         gradients: &mut Gradients,
-    ) -> Result<BatchStatistics, ModelError> {
+    ) -> Result<Contrast, ModelError> {
         let span = encoder.profiler().span(|| ema_work(encoder.parameters()));
         ema_update(
             self.momentum_encoder.parameters(),
@@ -56,12 +56,7 @@ impl Simo {
             self.config.ema_coefficient,
         )?;
         drop(span);
-        let keys = encode_keys(&self.momentum_encoder, key_views, group(&self.config))?;
-
-        let mut tape = encoder
-            .tape(Mode::Training)
-            .with_batch_norm_group(group(&self.config));
-        let queries = encoder.embed(&mut tape, query_views)?;
+        let keys = encode_keys(&self.momentum_encoder, key_views, &self.config)?;
         let draw = NegativeDraw::sample(
             self.config.draw,
             keys.dim(0)?,
@@ -69,15 +64,19 @@ impl Simo {
             key.seed,
             key.step,
         )?;
-        let span = encoder.profiler().span(|| Work::new("loss", Phase::Other));
-        let output = self.loss.evaluate(
-            &queries.to_tensor()?,
+
+        let negatives = |part: MicroBatch| Negatives::InLargerBatch {
+            draw: &draw,
+            batch_keys: &keys,
+            first: part.first,
+        };
+        contrast_with_keys(
+            (&self.config, &self.loss),
+            encoder,
+            query_views,
             &keys,
-            Negatives::InBatch(&draw),
-            WantedGradients::QUERIES,
-        )?;
-        drop(span);
-        tape.backward(&queries, &output.queries_gradient, gradients, &[])?;
-        Ok(output.statistics)
+            negatives,
+            gradients,
+        )
     }
 }

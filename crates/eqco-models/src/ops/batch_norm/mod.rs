@@ -94,6 +94,9 @@ impl BatchNorm {
         }
         let groups = group_count(tape, input)?;
         let statistics = self.batch_statistics(input, groups)?;
+        if tape.mode() != Mode::Preview {
+            self.update_running(&statistics)?;
+        }
         let affine: Arc<[Affine]> = statistics
             .iter()
             .map(|s| self.with_parameters(|w, b| Affine::new(s, w, b)))
@@ -161,7 +164,7 @@ impl BatchNorm {
         self.with_parameters(|w, b| Affine::new(&statistics, w, b))
     }
 
-    /// Statistics of each group, and the update of the running statistics by each in turn.
+    /// Statistics of each group.
     fn batch_statistics(&self, input: &Activation, groups: usize) -> Result<Vec<Statistics>> {
         let channels = self.weight.value().elem_count();
         let values_per_channel = input.tensor().elem_count() / channels / groups;
@@ -173,14 +176,18 @@ impl BatchNorm {
                 input.dims()
             );
         }
-        let statistics: Vec<Statistics> = for_element!(input.dtype(), T => {
+        for_element!(input.dtype(), T => {
             read(input.tensor(), |x: &[T]| {
                 x.chunks_exact(x.len() / groups)
                     .map(|x| Statistics::of(x, channels, EPSILON))
                     .collect()
-            })?
-        });
-        for group in &statistics {
+            })
+        })
+    }
+
+    /// Moves the running statistics towards those of each group in turn.
+    fn update_running(&self, statistics: &[Statistics]) -> Result<()> {
+        for group in statistics {
             write(self.running_mean.value(), |m| {
                 group.update_running_mean(m, BATCH_NORM_MOMENTUM)
             })?;
@@ -188,7 +195,7 @@ impl BatchNorm {
                 group.update_running_var(v, BATCH_NORM_MOMENTUM)
             })?;
         }
-        Ok(statistics)
+        Ok(())
     }
 }
 
