@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use eqco_data::Dataset;
 use eqco_data::loader::{Loader, LoaderConfig};
 use eqco_data::recipe::{Recipe, RecipeConfig, RecipeName};
+use eqco_data::{Dataset, Image, limited};
 
+use crate::in_memory::InMemory;
 use crate::{EvalError, FeaturePair, Features, Origin};
 
 /// Turns the pixels of a batch `[N, S, S, 3]` into its features, row-major `[N, dim]`.
@@ -63,6 +64,43 @@ impl EvalImages {
             test,
             image_size,
             workers,
+        })
+    }
+
+    /// At most so many images of each part, in balanced classes, decoded and cropped now and kept in memory: for a
+    /// measurement that is repeated while an encoder trains. Unreadable images are left out.
+    ///
+    /// # Errors
+    /// [`EvalError::Data`] when images cannot be read.
+    pub fn in_memory(&self, train: usize, test: usize) -> Result<Self, EvalError> {
+        let keep = |dataset: &Arc<dyn Dataset>, count: usize| {
+            let dataset = limited(Arc::clone(dataset), count);
+            let (side, mut images) = (self.image_size, Vec::new());
+            let bytes = side * side * 3;
+            let origin = Origin::new(dataset.name(), "", "images");
+            // Features of one number, for their labels and for the choice of what is readable.
+            let kept = self.part(&dataset, origin, 1, &mut |_| {}, &mut |pixels| {
+                let first = images.len() / bytes;
+                images.extend_from_slice(pixels);
+                Ok((first..images.len() / bytes)
+                    .map(|place| place as f32)
+                    .collect())
+            })?;
+            let image = |place: &f32| {
+                let pixels = images[*place as usize * bytes..][..bytes].to_vec();
+                Image::new(side, side, pixels)
+            };
+            Ok::<Arc<dyn Dataset>, EvalError>(Arc::new(InMemory {
+                name: dataset.name().to_owned(),
+                class_names: dataset.class_names().to_vec(),
+                images: kept.values().iter().map(image).collect::<Result<_, _>>()?,
+                labels: kept.labels().to_vec(),
+            }))
+        };
+        Ok(Self {
+            train: keep(&self.train, train)?,
+            test: keep(&self.test, test)?,
+            ..self.clone()
         })
     }
 
@@ -267,6 +305,17 @@ pub(crate) mod tests {
             .collect();
         wanted.sort_by(f32::total_cmp);
         assert_eq!(values, wanted);
+    }
+
+    #[test]
+    fn images_kept_in_memory_are_the_same_images() {
+        let whole = images(60, 30, 4);
+        let kept = whole.in_memory(12, 30).unwrap();
+        assert_eq!((kept.train_count(), kept.count()), (12, 42));
+        let (whole, kept) = (first_pixel(&whole).unwrap(), first_pixel(&kept).unwrap());
+        assert_eq!(kept.test().values(), whole.test().values());
+        assert_eq!(kept.train().values(), &whole.train().values()[..12]);
+        assert_eq!(kept.train().labels(), &whole.train().labels()[..12]);
     }
 
     #[test]

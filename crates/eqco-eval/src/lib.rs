@@ -32,7 +32,9 @@ mod comparison;
 mod error;
 mod feature_pair;
 mod features;
+mod geometry;
 mod images;
+mod in_memory;
 mod knn;
 mod linear_probe;
 mod product;
@@ -47,6 +49,7 @@ pub use comparison::{Comparison, ComparisonTable, EvalConfig, Evaluation, Top1, 
 pub use error::EvalError;
 pub use feature_pair::FeaturePair;
 pub use features::{Features, Origin};
+pub use geometry::Geometry;
 pub use images::EvalImages;
 pub use knn::{KnnConfig, KnnResult, knn};
 pub use linear_probe::{GridPoint, GridScore, LinearProbeConfig, LinearProbeResult, linear_probe};

@@ -3,15 +3,18 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use candle_core::Tensor;
 use eqco_core::BatchStatistics;
 use eqco_data::loader::Batch;
 use eqco_data::{Cursor, DataError};
+use eqco_eval::Geometry;
 use eqco_models::profile::{Phase, Profiler, Work};
 
+use crate::config::RunConfig;
 use crate::interrupt::Interrupt;
+use crate::journal::Journal;
 use crate::metrics::{Record, StepRecord, Timing};
 use crate::progress::{Progress, Standing};
-use crate::run_folder::MetricsFile;
 use crate::step::StepReport;
 
 /// Where a run stands. Everything that a resumed run needs to go on with the loop is `next_step`.
@@ -52,11 +55,15 @@ pub struct EpochContext<'a> {
     /// The display.
     pub progress: &'a mut Progress,
     /// Where steps are recorded.
-    pub metrics: &'a mut MetricsFile,
+    pub journal: &'a mut Journal,
     /// Where waiting for batches is booked.
     pub profiler: &'a Profiler,
-    /// A record every so many steps.
-    pub log_every_steps: u64,
+    /// What a run writes, and how often.
+    pub run: &'a RunConfig,
+    /// The loss while all similarities are equal.
+    pub chance_loss: f64,
+    /// kNN top-1 in percent, once it has been measured.
+    pub knn_top1: Option<f64>,
     /// When the run, or this part of a resumed run, began, and at which step.
     pub started: (Instant, u64),
 }
@@ -68,6 +75,8 @@ pub struct EpochTotals {
     images: usize,
     loss: f64,
     contrast_top1: f64,
+    gradient_scale: f64,
+    guaranteed_bound: f64,
     elapsed: Duration,
     data_wait: Duration,
 }
@@ -84,6 +93,8 @@ impl EpochTotals {
         self.images += images;
         self.loss += statistics.loss;
         self.contrast_top1 += statistics.contrast_top1;
+        self.gradient_scale += statistics.gradient_scale;
+        self.guaranteed_bound += statistics.guaranteed_bound;
         self.elapsed += elapsed;
         self.data_wait += data_wait;
     }
@@ -96,6 +107,16 @@ impl EpochTotals {
     /// Mean contrast top-1, 0 to 1; 0 before the first step.
     pub fn contrast_top1(&self) -> f64 {
         self.contrast_top1 / self.steps.max(1) as f64
+    }
+
+    /// Mean gradient scale, 0 to 1; 0 before the first step.
+    pub fn gradient_scale(&self) -> f64 {
+        self.gradient_scale / self.steps.max(1) as f64
+    }
+
+    /// Mean guaranteed bound on mutual information in nats; 0 before the first step.
+    pub fn guaranteed_bound(&self) -> f64 {
+        self.guaranteed_bound / self.steps.max(1) as f64
     }
 
     /// Steps done, and their time with all waiting.
@@ -113,7 +134,8 @@ impl EpochTotals {
     }
 
     /// The figures for the display.
-    pub fn standing(&self, position: &Position, started: (Instant, u64)) -> Standing {
+    pub fn standing(&self, position: &Position, context: &EpochContext<'_>) -> Standing {
+        let started = context.started;
         let timing = self.timing();
         let last_step = position.next_step.saturating_sub(1);
         let done = position.next_step.saturating_sub(started.1).max(1);
@@ -124,7 +146,11 @@ impl EpochTotals {
             step: last_step % position.steps_per_epoch + 1,
             steps: position.steps_per_epoch,
             loss: self.loss(),
+            chance_loss: context.chance_loss,
             contrast_top1: self.contrast_top1(),
+            gradient_scale: self.gradient_scale(),
+            guaranteed_bound: self.guaranteed_bound(),
+            knn_top1: context.knn_top1,
             images_per_second: timing.images_per_second,
             data_wait_share: timing.data_wait_share(),
             elapsed: self.elapsed,
@@ -159,21 +185,38 @@ pub fn train_epoch(
         let elapsed = asked.elapsed();
 
         totals.add(batch.len(), &report.statistics, elapsed, data_wait);
-        if position.next_step.is_multiple_of(context.log_every_steps) {
-            context.metrics.write(&Record::Step(StepRecord {
+        if position
+            .next_step
+            .is_multiple_of(context.run.log_every_steps)
+        {
+            context.journal.write(&Record::Step(StepRecord {
                 step: position.next_step,
                 epoch: position.cursor().epoch,
                 learning_rate: report.learning_rate,
                 statistics: report.statistics,
+                chance_loss: context.chance_loss,
+                geometry: geometry(&report, position.next_step, context.run)?,
                 timing: Timing::new(batch.len(), elapsed.as_secs_f64(), data_wait.as_secs_f64()),
             }))?;
         }
         position.next_step += 1;
-        context
-            .progress
-            .update(&totals.standing(position, context.started));
+        let standing = totals.standing(position, context);
+        context.progress.update(&standing);
     }
     Ok(totals)
+}
+
+/// How the embeddings of a step lie, if it is one of those that are looked at.
+fn geometry(report: &StepReport, step: u64, run: &RunConfig) -> Result<Option<Geometry>> {
+    if run.geometry_every_steps == 0 || !step.is_multiple_of(run.geometry_every_steps) {
+        return Ok(None);
+    }
+    let [queries, keys] = &report.embeddings;
+    let (count, dim) = queries.dims2()?;
+    let rows = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
+    Ok((count >= 2)
+        .then(|| Ok::<_, candle_core::Error>(Geometry::of(&rows(queries)?, &rows(keys)?, dim)))
+        .transpose()?)
 }
 
 #[cfg(test)]
@@ -181,6 +224,7 @@ mod tests {
     use std::fs;
     use std::sync::Arc;
 
+    use candle_core::Device;
     use eqco_data::loader::{Loader, LoaderConfig};
     use eqco_data::recipe::{Recipe, RecipeConfig, RecipeName};
     use eqco_data::{Dataset, Image};
@@ -234,10 +278,33 @@ mod tests {
             guaranteed_bound: 1.0,
             paper_bound: 2.0,
         };
+        // The two axes of the plane.
+        let embeddings = Tensor::new(&[[1f32, 0.0], [0.0, 1.0]], &Device::Cpu).unwrap();
         StepReport {
             step,
             learning_rate: 0.25,
             statistics,
+            embeddings: [embeddings.clone(), embeddings],
+        }
+    }
+
+    /// A context that never waits for anything.
+    fn context<'a>(
+        interrupt: &'a Interrupt,
+        parts: (&'a mut Progress, &'a mut Journal, &'a Profiler),
+        run: &'a RunConfig,
+        started: (Instant, u64),
+    ) -> EpochContext<'a> {
+        let (progress, journal, profiler) = parts;
+        EpochContext {
+            interrupt,
+            progress,
+            journal,
+            profiler,
+            run,
+            chance_loss: 5.5,
+            knn_top1: None,
+            started,
         }
     }
 
@@ -255,14 +322,16 @@ mod tests {
             steps_per_epoch: 5,
             epochs: 3,
         };
-        let mut context = EpochContext {
-            interrupt,
-            progress: &mut Progress::on_stderr(),
-            metrics: &mut run.metrics().unwrap(),
-            profiler: &Profiler::off(),
+        let (mut progress, mut journal) = (Progress::on_stderr(), Journal::open(&run).unwrap());
+        let settings = RunConfig {
             log_every_steps,
-            started: (Instant::now(), next_step),
+            geometry_every_steps: 4,
+            ..RunConfig::default()
         };
+        let profiler = Profiler::off();
+        let parts = (&mut progress, &mut journal, &profiler);
+        let started = (Instant::now(), next_step);
+        let mut context = context(interrupt, parts, &settings, started);
         let Cursor { epoch, next_batch } = position.cursor();
         let mut number = next_step..;
         let totals = train_epoch(
@@ -317,6 +386,9 @@ mod tests {
             (&6.0.into(), &0.25.into())
         );
         assert_eq!(lines[0]["guaranteed_bound"], 1.0);
+        // Geometry on steps 4, 8, ...: two axes are two directions.
+        assert!(lines[0].get("effective_rank").is_none());
+        assert!((lines[1]["effective_rank"].as_f64().unwrap() - 2.0).abs() < 1e-6);
         assert!(lines[0]["timing"]["seconds"].as_f64().unwrap() > 0.0);
     }
 
@@ -375,7 +447,15 @@ mod tests {
             steps_per_epoch: 10,
             epochs: 3,
         };
-        let standing = totals.standing(&position, (ago, 0));
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::create(folder.path()).unwrap();
+        let (mut progress, mut journal) = (Progress::on_stderr(), Journal::open(&run).unwrap());
+        let (interrupt, profiler) = (Interrupt::default(), Profiler::off());
+        let parts = (&mut progress, &mut journal, &profiler);
+        let settings = RunConfig::default();
+        let context = context(&interrupt, parts, &settings, (ago, 0));
+        let standing = totals.standing(&position, &context);
+        assert_eq!((standing.gradient_scale, standing.chance_loss), (0.5, 5.5));
         assert_eq!((standing.epoch, standing.epochs), (2, 3));
         assert_eq!((standing.step, standing.steps), (4, 10));
         assert_eq!(
@@ -389,7 +469,7 @@ mod tests {
             next_step: 10,
             ..position
         };
-        let standing = totals.standing(&end, (ago, 0));
+        let standing = totals.standing(&end, &context);
         assert_eq!((standing.epoch, standing.step), (1, 10));
     }
 }

@@ -2,6 +2,7 @@
 //! the same configuration can be compared byte by byte.
 
 use eqco_core::BatchStatistics;
+use eqco_eval::Geometry;
 use serde::Serialize;
 
 use crate::machine::Machine;
@@ -16,6 +17,8 @@ pub enum Record {
     Step(StepRecord),
     /// One finished epoch.
     Epoch(EpochRecord),
+    /// kNN on a few images while the run trains.
+    Knn(KnnRecord),
     /// A checkpoint has been written.
     Checkpoint(CheckpointRecord),
     /// The last line of a run that ended in order, with its evaluation.
@@ -45,6 +48,8 @@ pub struct RunRecord {
     pub parameters: usize,
     /// Negatives that a query really has.
     pub negative_count: usize,
+    /// The loss in nats while all similarities are equal, see [`eqco_core::chance_loss`].
+    pub chance_loss: f64,
     /// Device in use.
     pub device: String,
     /// Kernel family in use.
@@ -69,6 +74,12 @@ pub struct StepRecord {
     /// What the loss says about the batch.
     #[serde(flatten)]
     pub statistics: BatchStatistics,
+    /// The same as in the first line, for whoever reads events alone.
+    #[serde(skip)]
+    pub chance_loss: f64,
+    /// How the embeddings lie, every `run.geometry_every_steps` steps.
+    #[serde(flatten)]
+    pub geometry: Option<Geometry>,
     /// Where the time went.
     pub timing: Timing,
 }
@@ -84,10 +95,29 @@ pub struct EpochRecord {
     pub loss: f64,
     /// Mean share of queries, 0 to 1, whose positive is the most similar key.
     pub contrast_top1: f64,
+    /// Mean gradient scale, 0 to 1.
+    pub gradient_scale: f64,
+    /// Mean guaranteed bound on mutual information, in nats.
+    pub guaranteed_bound: f64,
     /// Distinct unreadable images so far.
     pub skipped_images: usize,
     /// Where the time went.
     pub timing: Timing,
+}
+
+/// kNN on a few images while the run trains.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct KnnRecord {
+    /// The epoch that has ended, from 0.
+    pub epoch: u64,
+    /// Steps done so far, over the whole run.
+    pub step: u64,
+    /// Top-1 in percent.
+    pub knn_top1: f64,
+    /// Images that voted.
+    pub train_images: usize,
+    /// Images that were classified.
+    pub test_images: usize,
 }
 
 /// A checkpoint has been written.

@@ -17,6 +17,7 @@ use eqco_models::backend::Backend;
 use crate::cli::PretrainArgs;
 use crate::config::{Resolved, TrainConfig, explain_margin};
 use crate::epoch::Position;
+use crate::online_knn::OnlineKnn;
 use crate::run_folder::RunFolder;
 use crate::run_path::default_path;
 
@@ -26,8 +27,10 @@ pub struct Plan {
     pub resolved: Resolved,
     /// Two views of every training image.
     pub loader: Loader,
-    /// Images of the final table, or why there will be none.
+    /// Images of the final table and of kNN while the run trains, or why there will be none.
     pub evaluation: Result<EvalImages, String>,
+    /// kNN while the run trains, if it is wanted and can be.
+    pub online_knn: Option<OnlineKnn>,
     /// The first step, and how many there are.
     pub position: Position,
     /// Threads of the kernels.
@@ -57,11 +60,20 @@ impl Plan {
         let threads = thread_count(config.threads);
         let train = training_images(config)?;
         let loader = two_view_loader(config, Arc::clone(&train), threads)?;
+        let is_asked = |key: &str| resolved.origins.contains_key(key);
+        let wants_table = config.run.final_table && is_asked("run.final_table");
+        let wants_knn = config.run.knn_every_epochs > 0 && is_asked("run.knn_every_epochs");
         let evaluation = match evaluation_images(config, train, threads) {
-            _ if !config.run.final_table => Err("run.final_table is false".to_owned()),
+            _ if !config.run.final_table && config.run.knn_every_epochs == 0 => {
+                Err("run.final_table is false".to_owned())
+            }
             Ok(images) => Ok(images),
-            Err(error) if resolved.origins.contains_key("run.final_table") => return Err(error),
+            Err(error) if wants_table || wants_knn => return Err(error),
             Err(error) => Err(format!("{error:#}")),
+        };
+        let online_knn = match &evaluation {
+            Ok(images) => OnlineKnn::new(config, images)?,
+            Err(_) => None,
         };
         let steps_per_epoch = loader.batches_per_epoch();
         let position = Position {
@@ -73,6 +85,7 @@ impl Plan {
             resolved,
             loader,
             evaluation,
+            online_knn,
             position,
             threads,
             folder,
@@ -98,6 +111,7 @@ impl Plan {
         ) = (config.data.loader.batch_size, self.position);
         let negatives = config.method.negatives_per_query(batch);
         let table = match &self.evaluation {
+            Ok(_) if !config.run.final_table => "none: run.final_table is false".to_owned(),
             Ok(images) => format!(
                 "kNN and linear probe on {} images of {side} x {side} pixels",
                 images.count(),
@@ -149,11 +163,26 @@ impl Plan {
                 ),
             ),
             ("table", table),
+            ("monitor", self.monitor()),
             ("folder", self.folder.display().to_string()),
         ];
         lines
             .map(|(name, text)| format!("{name:<8} {text}"))
             .join("\n")
+    }
+
+    /// What is measured while the run trains.
+    fn monitor(&self) -> String {
+        let run = &self.config().run;
+        let knn = match &self.online_knn {
+            Some(_) => format!(
+                "kNN every {} epochs on {} images of each part",
+                run.knn_every_epochs, run.knn_images
+            ),
+            None if run.knn_every_epochs == 0 => "no kNN (run.knn_every_epochs)".to_owned(),
+            None => "no kNN: the images cannot be evaluated".to_owned(),
+        };
+        format!("metrics.jsonl and tensorboard/; {knn}")
     }
 }
 

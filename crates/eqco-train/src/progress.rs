@@ -26,8 +26,16 @@ pub struct Standing {
     pub steps: u64,
     /// Mean loss of this epoch so far, in nats.
     pub loss: f64,
+    /// The loss while all similarities are equal, in nats.
+    pub chance_loss: f64,
     /// Mean share of queries, 0 to 1, whose positive is the most similar key.
     pub contrast_top1: f64,
+    /// Mean gradient scale of this epoch so far, 0 to 1.
+    pub gradient_scale: f64,
+    /// Mean guaranteed bound on mutual information, in nats.
+    pub guaranteed_bound: f64,
+    /// kNN top-1 in percent, as last measured.
+    pub knn_top1: Option<f64>,
     /// Training images a second in this epoch, data waits included.
     pub images_per_second: f64,
     /// Share of this epoch's time, 0 to 1, spent waiting for the loader.
@@ -147,14 +155,17 @@ fn bar_line(standing: &Standing, columns: usize) -> String {
     let by_importance = [
         format!("epoch {}/{}", standing.epoch, standing.epochs),
         format!("ETA {}", clock(standing.remaining)),
-        format!("loss {:.3}", standing.loss),
+        format!("loss {:.3}/{:.2}", standing.loss, standing.chance_loss),
         format!("contrast {:.0}%", 100.0 * standing.contrast_top1),
         format!("{:.0} images/s", standing.images_per_second),
         format!("data {:.0}%", 100.0 * standing.data_wait_share),
+        format!("g {:.2}", standing.gradient_scale),
+        format!("MI>={:.2}", standing.guaranteed_bound),
     ];
+    let knn = standing.knn_top1.map(|top1| format!("kNN {top1:.1}%"));
     let mut used = 0;
     let mut parts = Vec::new();
-    for part in by_importance {
+    for part in by_importance.into_iter().chain(knn) {
         let needed = part.chars().count() + usize::from(!parts.is_empty());
         if used + needed > room {
             break;
@@ -193,12 +204,19 @@ fn bar(done: u64, total: u64, columns: usize) -> String {
 /// The line that stays when an epoch is over.
 fn epoch_line(standing: &Standing) -> String {
     let width = standing.epochs.to_string().len();
+    let knn = standing
+        .knn_top1
+        .map_or(String::new(), |top1| format!("  kNN {top1:.1}%"));
     format!(
-        "epoch {:>width$}/{}  loss {:.4}  contrast {:.1}%  {:.0} images/s  data wait {:.1}%  {}",
+        "epoch {:>width$}/{}  loss {:.4} (chance {:.3})  contrast {:.1}%  g {:.2}  MI>={:.2}{knn}  {:.0} images/s  \
+         data wait {:.1}%  {}",
         standing.epoch,
         standing.epochs,
         standing.loss,
+        standing.chance_loss,
         100.0 * standing.contrast_top1,
+        standing.gradient_scale,
+        standing.guaranteed_bound,
         standing.images_per_second,
         100.0 * standing.data_wait_share,
         clock(standing.elapsed),
@@ -206,7 +224,6 @@ fn epoch_line(standing: &Standing) -> String {
 }
 
 /// `M:SS`, or `H:MM:SS` from an hour on.
-/// A time as `m:ss` or `h:mm:ss`.
 pub fn clock(time: Duration) -> String {
     let seconds = time.as_secs_f64().round() as u64;
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
@@ -226,7 +243,11 @@ mod tests {
         step: 39,
         steps: 78,
         loss: 2.31449,
+        chance_loss: 5.549,
         contrast_top1: 0.872,
+        gradient_scale: 0.904,
+        guaranteed_bound: 1.531,
+        knn_top1: None,
         images_per_second: 911.6,
         data_wait_share: 0.031,
         elapsed: Duration::from_secs(11),
@@ -234,10 +255,18 @@ mod tests {
     };
 
     #[test]
-    fn eighty_columns_show_everything() {
+    fn eighty_columns_show_most_and_hundred_everything() {
         assert_eq!(
             bar_line(&STANDING, 80),
-            "epoch 3/20 ━━━━━━━─────── ETA 4:10 loss 2.314 contrast 87% 912 images/s data 3%"
+            "epoch 3/20 ETA 4:10 loss 2.314/5.55 contrast 87% 912 images/s data 3% g 0.90"
+        );
+        let measured = Standing {
+            knn_top1: Some(43.07),
+            ..STANDING
+        };
+        assert_eq!(
+            bar_line(&measured, 106),
+            "epoch 3/20 ━━━── ETA 4:10 loss 2.314/5.55 contrast 87% 912 images/s data 3% g 0.90 MI>=1.53 kNN 43.1%"
         );
     }
 
@@ -289,7 +318,7 @@ mod tests {
     fn the_line_of_a_finished_epoch() {
         assert_eq!(
             epoch_line(&STANDING),
-            "epoch  3/20  loss 2.3145  contrast 87.2%  912 images/s  data wait 3.1%  0:11"
+            "epoch  3/20  loss 2.3145 (chance 5.549)  contrast 87.2%  g 0.90  MI>=1.53  912 images/s  data wait 3.1%  0:11"
         );
     }
 

@@ -4,6 +4,7 @@
 //! runs/demo-seed0-20240131-235959/
 //!   config.toml       every setting of the run, preset and flags resolved
 //!   metrics.jsonl     one JSON object a line, the first one about the run itself
+//!   tensorboard/      the same numbers as event files: tensorboard --logdir runs
 //!   checkpoints/      step-000000780.safetensors, ...
 //!   summary.json      the final table, in percent
 //!   evaluation.json   the measurements behind it, with their protocols
@@ -16,12 +17,15 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::tensorboard::EventFile;
+
 const CONFIG: &str = "config.toml";
 const METRICS: &str = "metrics.jsonl";
 const SUMMARY: &str = "summary.json";
 const EVALUATION: &str = "evaluation.json";
 const PROFILE: &str = "profile.json";
 const CHECKPOINTS: &str = "checkpoints";
+const EVENTS: &str = "tensorboard";
 
 /// What can be wrong with a run folder.
 #[derive(Debug, thiserror::Error)]
@@ -172,6 +176,25 @@ impl RunFolder {
     /// When the file cannot be written.
     pub fn write_profile(&self, report: &impl Serialize) -> Result<(), RunFolderError> {
         replace_json(&self.root.join(PROFILE), report)
+    }
+
+    /// Begins an event file, beside those of earlier parts of the run. `wall_time`, in seconds since 1970, is part of its
+    /// name, by which TensorBoard sorts them.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn events(&self, wall_time: f64) -> Result<EventFile, RunFolderError> {
+        let folder = self.root.join(EVENTS);
+        let path = folder.join(format!("events.out.tfevents.{wall_time:.0}.eqco"));
+        let begun = fs::create_dir_all(&folder)
+            .and_then(|()| File::options().create(true).append(true).open(&path))
+            .and_then(|file| EventFile::new(file, wall_time));
+        begun.map_err(|source| RunFolderError::writing(&path, source))
+    }
+
+    /// The error for an event that could not be written.
+    pub(crate) fn events_failed(&self, source: io::Error) -> RunFolderError {
+        RunFolderError::writing(&self.root.join(EVENTS), source)
     }
 
     /// Opens the metrics for appending.

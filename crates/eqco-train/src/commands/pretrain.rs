@@ -5,20 +5,25 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use eqco_core::chance_loss;
 use eqco_data::Cursor;
 use eqco_models::checkpoint;
 use eqco_models::profile::Profiler;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::PretrainArgs;
+use crate::config::TrainConfig;
 use crate::epoch::{EpochContext, EpochTotals, Position, train_epoch};
 use crate::final_table;
 use crate::interrupt::{EXIT_STATUS, Interrupt};
+use crate::journal::Journal;
 use crate::machine::Machine;
-use crate::metrics::{COMMIT, CheckpointRecord, EndRecord, EpochRecord, Record, RunRecord};
+use crate::metrics::{
+    COMMIT, CheckpointRecord, EndRecord, EpochRecord, KnnRecord, Record, RunRecord,
+};
 use crate::plan::{Plan, named};
 use crate::progress::Progress;
-use crate::run_folder::{MetricsFile, RunFolder};
+use crate::run_folder::RunFolder;
 use crate::step::Trainer;
 
 pub(super) fn run(arguments: &PretrainArgs) -> Result<ExitCode> {
@@ -78,7 +83,8 @@ struct Run {
     trainer: Trainer,
     position: Position,
     folder: RunFolder,
-    metrics: MetricsFile,
+    journal: Journal,
+    knn_top1: Option<f64>,
     last_checkpoint: Option<PathBuf>,
     profiler: Profiler,
     /// Steps done by this process, and their time with all waiting.
@@ -89,16 +95,17 @@ impl Run {
     fn start(plan: Plan, trainer: Trainer, profiler: Profiler) -> Result<Self> {
         let folder = RunFolder::create(&plan.folder)?;
         folder.write_config(&plan.config().to_toml())?;
-        let mut metrics = folder.metrics()?;
+        let mut journal = Journal::open(&folder)?;
         let parameters = trainer.encoder().parameters().scalar_count();
-        metrics.write(&Record::Run(run_record(&plan, parameters)))?;
+        journal.write(&Record::Run(run_record(&plan, parameters)))?;
         let position = plan.position;
         Ok(Self {
             plan,
             trainer,
             position,
             folder,
-            metrics,
+            journal,
+            knn_top1: None,
             last_checkpoint: None,
             profiler,
             profiled: (0, Duration::ZERO),
@@ -113,9 +120,11 @@ impl Run {
             let mut context = EpochContext {
                 interrupt,
                 progress,
-                metrics: &mut self.metrics,
+                journal: &mut self.journal,
                 profiler: &self.profiler,
-                log_every_steps: self.plan.config().run.log_every_steps,
+                run: &self.plan.config().run,
+                chance_loss: chance(self.plan.config()),
+                knn_top1: self.knn_top1,
                 started,
             };
             let batches = self.plan.loader.epoch(epoch, next_batch);
@@ -126,8 +135,10 @@ impl Run {
             self.profiled.0 += steps;
             self.profiled.1 += time;
             if self.position.cursor().epoch > epoch {
-                progress.end_epoch(&totals.standing(&self.position, started));
+                let mut standing = totals.standing(&self.position, &context);
                 self.end_epoch(epoch, &totals)?;
+                standing.knn_top1 = self.knn_top1;
+                progress.end_epoch(&standing);
             }
         }
         progress.clear();
@@ -135,16 +146,40 @@ impl Run {
     }
 
     fn end_epoch(&mut self, epoch: u64, totals: &EpochTotals) -> Result<()> {
-        self.metrics.write(&Record::Epoch(EpochRecord {
+        self.journal.write(&Record::Epoch(EpochRecord {
             epoch,
             step: self.position.next_step,
             loss: totals.loss(),
             contrast_top1: totals.contrast_top1(),
+            gradient_scale: totals.gradient_scale(),
+            guaranteed_bound: totals.guaranteed_bound(),
             skipped_images: self.plan.loader.skipped(),
             timing: totals.timing(),
         }))?;
+        self.measure_knn(epoch)?;
         let is_due = (epoch + 1).is_multiple_of(self.plan.config().run.checkpoint_every_epochs);
         if is_due { self.checkpoint() } else { Ok(()) }
+    }
+
+    /// kNN on the images in memory, if it is due.
+    fn measure_knn(&mut self, epoch: u64) -> Result<()> {
+        let Some(knn) = self
+            .plan
+            .online_knn
+            .as_ref()
+            .filter(|knn| knn.is_due(epoch + 1))
+        else {
+            return Ok(());
+        };
+        let found = knn.measure(self.trainer.encoder())?;
+        self.knn_top1 = Some(found.knn_top1);
+        Ok(self.journal.write(&Record::Knn(KnnRecord {
+            epoch,
+            step: self.position.next_step,
+            knn_top1: found.knn_top1,
+            train_images: found.train_images,
+            test_images: found.test_images,
+        }))?)
     }
 
     /// Writes a checkpoint of this moment, unless there is one already.
@@ -163,7 +198,7 @@ impl Run {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        self.metrics
+        self.journal
             .write(&Record::Checkpoint(CheckpointRecord { step, file }))?;
         self.last_checkpoint = Some(path);
         Ok(())
@@ -177,7 +212,9 @@ impl Run {
             progress.say(&self.how_to_go_on());
             return Ok(ExitCode::from(EXIT_STATUS as u8));
         }
-        if let Ok(images) = &self.plan.evaluation {
+        if let Ok(images) = &self.plan.evaluation
+            && self.plan.config().run.final_table
+        {
             let encoder = self.trainer.encoder();
             let comparison = final_table::measure(self.plan.config(), encoder, images, progress)?;
             let table = comparison.table();
@@ -196,7 +233,7 @@ impl Run {
 
     /// Writes the last record, when everything else of the run has been written.
     fn write_end(&mut self) -> Result<()> {
-        Ok(self.metrics.write(&Record::End(EndRecord {
+        Ok(self.journal.write(&Record::End(EndRecord {
             step: self.position.next_step,
             finished: self.position.is_finished(),
         }))?)
@@ -266,12 +303,21 @@ fn run_record(plan: &Plan, parameters: usize) -> RunRecord {
         negative_count: config
             .method
             .negatives_per_query(config.data.loader.batch_size),
+        chance_loss: chance(config),
         device: named(&config.device),
         backend: named(&config.backend),
         precision: named(&config.precision),
         threads: plan.threads,
         machine: Machine::detect(),
     }
+}
+
+/// The loss of a run while all similarities are equal.
+fn chance(config: &TrainConfig) -> f64 {
+    let negatives = config
+        .method
+        .negatives_per_query(config.data.loader.batch_size);
+    chance_loss(config.loss.alpha, negatives)
 }
 
 /// How to call a program of this workspace: through cargo if that is how this one was started.

@@ -93,6 +93,13 @@ pub struct RunConfig {
     pub checkpoint_every_epochs: u64,
     /// A line in `metrics.jsonl` every so many steps, at least 1.
     pub log_every_steps: u64,
+    /// Alignment, uniformity and effective rank of the embeddings every so many steps, among those that are recorded; 0 for
+    /// never.
+    pub geometry_every_steps: u64,
+    /// kNN on a few images after every so many epochs; 0 for never. Needs labels.
+    pub knn_every_epochs: u64,
+    /// Images of each part for that, which are kept in memory.
+    pub knn_images: usize,
     /// Measure the encoder when training is over. Needs labels.
     pub final_table: bool,
     /// Measure in that table also the encoder before training and raw pixels, which takes three times as long.
@@ -104,6 +111,9 @@ impl Default for RunConfig {
         Self {
             checkpoint_every_epochs: 1,
             log_every_steps: 1,
+            geometry_every_steps: 10,
+            knn_every_epochs: 0,
+            knn_images: 2000,
             final_table: true,
             baselines: true,
         }
