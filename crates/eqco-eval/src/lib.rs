@@ -29,6 +29,7 @@
 mod accuracy;
 mod checkpoint_path;
 mod comparison;
+mod contrast;
 mod error;
 mod feature_pair;
 mod features;
@@ -46,6 +47,7 @@ mod table;
 pub use accuracy::Accuracy;
 pub use checkpoint_path::find_checkpoint;
 pub use comparison::{Comparison, ComparisonTable, EvalConfig, Evaluation, Top1, compare};
+pub use contrast::{AtCount, ContrastConfig, ContrastResult, contrast};
 pub use error::EvalError;
 pub use feature_pair::FeaturePair;
 pub use features::{Features, Origin};

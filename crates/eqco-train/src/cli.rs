@@ -99,6 +99,9 @@ pub struct ConfigArgs {
     /// Images per step
     #[arg(long, value_name = "IMAGES", allow_negative_numbers = true, help_heading = SETTINGS)]
     pub batch_size: Option<String>,
+    /// Images whose activations are in memory at a time (gradient accumulation); 0 for the whole batch
+    #[arg(long, value_name = "IMAGES", allow_negative_numbers = true, help_heading = SETTINGS)]
+    pub micro_batch: Option<String>,
     /// Method: simo, moco_v2 or simclr
     #[arg(long, value_name = "NAME", help_heading = SETTINGS)]
     pub method: Option<String>,
@@ -240,6 +243,7 @@ pub const FLAGS: &[Flag] = flags![
     Value "limit" limit => "data.limit",
     Value "image-size" image_size => "data.recipe.image_size",
     Value "batch-size" batch_size => "data.loader.batch_size",
+    Value "micro-batch" micro_batch => "method.micro_batch",
     Value "width" width => "encoder.width",
     Value "negatives" negatives => "method.negative_count",
     Value "alpha" alpha => "loss.alpha",

@@ -1,5 +1,6 @@
 //! The commands of the program, one file each. Results go to stdout; everything else to stderr.
 
+mod contrast;
 mod knn;
 mod linear;
 mod report;
@@ -25,6 +26,8 @@ enum Command {
     Knn(knn::KnnArgs),
     /// Train a linear classifier on the representation and measure it on test images
     Linear(linear::LinearArgs),
+    /// Evaluate the loss of a trained encoder at other numbers of negatives
+    Contrast(contrast::ContrastArgs),
 }
 
 /// Runs the command of a command line.
@@ -37,5 +40,6 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Knn(arguments) => knn::run(arguments),
         Command::Linear(arguments) => linear::run(arguments),
+        Command::Contrast(arguments) => contrast::run(arguments),
     }
 }

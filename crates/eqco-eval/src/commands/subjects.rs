@@ -112,7 +112,7 @@ pub(super) struct OpenedSubjects<'a> {
 impl SubjectArgs {
     /// Starts the threads, reads the checkpoint and opens the data set.
     pub(super) fn open(&self) -> Result<OpenedSubjects<'_>> {
-        let threads = self.start_threads()?;
+        let threads = start_threads(self.threads)?;
         let given = self
             .checkpoint
             .as_deref()
@@ -126,19 +126,6 @@ impl SubjectArgs {
             checkpoint,
             images,
         })
-    }
-
-    /// Sizes the one pool that all kernels share; answers with its size.
-    fn start_threads(&self) -> Result<usize> {
-        let threads = match self.threads {
-            0 => thread::available_parallelism().map_or(1, usize::from),
-            threads => usize::from(threads),
-        };
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global();
-        pool.with_context(|| format!("{threads} threads cannot be started"))?;
-        Ok(threads)
     }
 
     fn images(&self, metadata: &CheckpointMetadata, threads: usize) -> Result<EvalImages> {
@@ -164,6 +151,19 @@ impl SubjectArgs {
         let images = EvalImages::new(train, test, image_size, workers);
         images.with_context(|| format!("{source} cannot be used for an evaluation"))
     }
+}
+
+/// Sizes the one pool that all kernels share, 0 for a thread a core; answers with its size.
+pub(super) fn start_threads(threads: u16) -> Result<usize> {
+    let threads = match threads {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        threads => usize::from(threads),
+    };
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global();
+    pool.with_context(|| format!("{threads} threads cannot be started"))?;
+    Ok(threads)
 }
 
 impl OpenedSubjects<'_> {
@@ -225,7 +225,7 @@ fn at_initialisation(checkpoint: &Checkpoint) -> Result<Encoder> {
 }
 
 /// A value of the training configuration, whose form belongs to the program that trained.
-fn training_value<'a>(
+pub(super) fn training_value<'a>(
     metadata: &'a CheckpointMetadata,
     pointer: &str,
 ) -> Option<&'a serde_json::Value> {
