@@ -2,6 +2,7 @@
 
 mod knn;
 mod linear;
+mod output;
 mod report;
 mod subjects;
 
@@ -25,6 +26,8 @@ enum Command {
     Knn(knn::KnnArgs),
     /// Train a linear classifier on the representation and measure it on test images
     Linear(linear::LinearArgs),
+    /// Write a page about runs: tables, charts, and pictures of what the best one has learnt
+    Report(report::ReportArgs),
 }
 
 /// Runs the command of a command line.
@@ -37,5 +40,6 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Knn(arguments) => knn::run(arguments),
         Command::Linear(arguments) => linear::run(arguments),
+        Command::Report(arguments) => report::run(arguments),
     }
 }

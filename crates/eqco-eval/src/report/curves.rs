@@ -1,0 +1,387 @@
+//! What happened during training: every statistic of the steps as a curve.
+
+use super::batch_statistics::StepRecord;
+use super::chart::{Axis, Level, Line, LineChart, Scale, Style, style};
+use super::figure::Figure;
+use super::groups::Group;
+use super::series::binned;
+
+/// Lines that a chart of curves can hold and still be read.
+const MOST_LINES: usize = 12;
+
+/// Groups up to which bands are drawn; more of them cover each other.
+const MOST_BANDS: usize = 3;
+
+/// One statistic of a step.
+struct Quantity {
+    name: &'static str,
+    value: fn(&StepRecord) -> f64,
+    /// Half the height of the band around it.
+    deviation: Option<fn(&StepRecord) -> f64>,
+}
+
+impl Quantity {
+    fn new(name: &'static str, value: fn(&StepRecord) -> f64) -> Self {
+        Self {
+            name,
+            value,
+            deviation: None,
+        }
+    }
+}
+
+/// Statistics with a common axis: one chart for a single group, one for each of them otherwise.
+struct Topic {
+    stem: &'static str,
+    title: &'static str,
+    axis: &'static str,
+    caption: &'static str,
+    quantities: Vec<Quantity>,
+}
+
+fn topics() -> Vec<Topic> {
+    let topic = |stem, title, axis, caption, quantities| Topic {
+        stem,
+        title,
+        axis,
+        caption,
+        quantities,
+    };
+    vec![
+        topic(
+            "loss",
+            "Loss",
+            "loss (nats)",
+            "Chance is the loss while all similarities are equal: ln(1 + α), for DCL ln K.",
+            vec![Quantity::new("loss", |step| step.loss)],
+        ),
+        topic(
+            "bound",
+            "Bounds on mutual information",
+            "bound (nats)",
+            "The guaranteed bound, ln(1 + min(α, K)) − loss, holds for every encoder. The paper's, ln(1 + α) − loss, can \
+             exceed the mutual information where α > K.",
+            vec![
+                Quantity::new("guaranteed bound", |step| step.guaranteed_bound),
+                Quantity::new("paper's bound", |step| step.paper_bound),
+            ],
+        ),
+        topic(
+            "gradient-scale",
+            "Gradient scale g",
+            "gradient scale g",
+            "g multiplies a query's whole gradient: one minus the probability that the loss gives to the positive. The band is \
+             one standard deviation over the queries of a batch to each side.",
+            vec![Quantity {
+                deviation: Some(|step| step.gradient_scale_deviation),
+                ..Quantity::new("gradient scale g", |step| step.gradient_scale)
+            }],
+        ),
+        topic(
+            "similarity",
+            "Similarities",
+            "cosine similarity",
+            "",
+            vec![
+                Quantity::new("positive similarity", |step| step.positive_similarity),
+                Quantity::new("negative similarity", |step| step.negative_similarity),
+            ],
+        ),
+        topic(
+            "contrast-top1",
+            "Contrast top-1",
+            "queries (%)",
+            "Share of the queries whose positive is more similar than every negative; harder with more negatives.",
+            vec![Quantity::new("contrast top-1", |step| {
+                step.contrast_top1 * 100.0
+            })],
+        ),
+        topic(
+            "learning-rate",
+            "Learning rate",
+            "learning rate",
+            "",
+            vec![Quantity::new("learning rate", |step| step.learning_rate)],
+        ),
+        topic(
+            "alignment",
+            "Alignment",
+            "alignment",
+            "Mean squared distance of query and positive key: lower is better aligned.",
+            vec![Quantity::new("alignment", |step| step.alignment)],
+        ),
+        topic(
+            "uniformity",
+            "Uniformity",
+            "uniformity",
+            "Log of the mean Gaussian potential of pairs: lower is more even.",
+            vec![Quantity::new("uniformity", |step| step.uniformity)],
+        ),
+        topic(
+            "effective-rank",
+            "Effective rank",
+            "effective rank (dimensions)",
+            "Dimensions that the embeddings of a batch really use.",
+            vec![Quantity::new("effective rank", |step| step.effective_rank)],
+        ),
+    ]
+}
+
+/// All curves that the runs have values for; groups of runs that differ in their seed alone are one line, their mean.
+pub(crate) fn curves(groups: &[Group<'_>]) -> Vec<Figure> {
+    let shown = best(groups);
+    let mut figures = Vec::new();
+    for topic in topics() {
+        if let [group] = shown[..] {
+            figures.extend(chart(&topic, None, &[group]));
+        } else {
+            figures.extend(
+                (0..topic.quantities.len()).filter_map(|which| chart(&topic, Some(which), &shown)),
+            );
+        }
+    }
+    figures.extend(knn_chart(&shown));
+    let of_all = match groups.len() > shown.len() {
+        true => format!(
+            " Of {} groups of runs the {} with the best linear top-1 are shown.",
+            groups.len(),
+            shown.len()
+        ),
+        false => String::new(),
+    };
+    for figure in &mut figures {
+        figure.caption.push_str(&of_all);
+    }
+    figures
+}
+
+/// As many groups as a chart can hold, those with the best linear top-1, in their own order.
+fn best<'a, 'b>(groups: &'b [Group<'a>]) -> Vec<&'b Group<'a>> {
+    let accuracy = |group: &Group<'_>| {
+        let found = group.runs.iter().filter_map(|run| run.linear_top1());
+        found.fold(f64::NEG_INFINITY, f64::max)
+    };
+    let mut order: Vec<usize> = (0..groups.len()).collect();
+    order.sort_by(|&a, &b| accuracy(&groups[b]).total_cmp(&accuracy(&groups[a])));
+    order.truncate(MOST_LINES);
+    order.sort_unstable();
+    order.into_iter().map(|index| &groups[index]).collect()
+}
+
+/// Value and deviation of a quantity over the steps of a group.
+fn curve(quantity: &Quantity, group: &Group<'_>) -> Vec<(f64, [f64; 2])> {
+    let steps = (group.runs.iter()).flat_map(|run| &run.metrics.steps);
+    let points: Vec<_> = steps
+        .map(|step| {
+            let deviation = quantity.deviation.map_or(0.0, |deviation| deviation(step));
+            (step.step as f64, [(quantity.value)(step), deviation])
+        })
+        .collect();
+    binned(&points)
+}
+
+/// A chart of one quantity (`which`) or of all of a topic; `None` if no run has a value.
+fn chart(topic: &Topic, which: Option<usize>, groups: &[&Group<'_>]) -> Option<Figure> {
+    let quantities = match which {
+        Some(which) => &topic.quantities[which..=which],
+        None => &topic.quantities[..],
+    };
+    let mut lines = Vec::new();
+    for (place, group) in groups.iter().enumerate() {
+        for (number, quantity) in quantities.iter().enumerate() {
+            let points = curve(quantity, group);
+            let has_band = quantity.deviation.is_some() && groups.len() <= MOST_BANDS;
+            let band = points.iter().filter(|_| has_band);
+            lines.push(Line {
+                name: if groups.len() == 1 {
+                    quantity.name.to_owned()
+                } else {
+                    group.label.clone()
+                },
+                style: style(place.max(number)),
+                band: band
+                    .map(|&(x, [value, deviation])| [x, value - deviation, value + deviation])
+                    .collect(),
+                points: points.iter().map(|&(x, [value, _])| [x, value]).collect(),
+                marked: false,
+            });
+        }
+    }
+    lines.retain(|line| line.points.iter().any(|point| point[1].is_finite()));
+    if lines.is_empty() {
+        return None;
+    }
+    let title = match which {
+        Some(which) if topic.quantities.len() > 1 => capitalized(topic.quantities[which].name),
+        _ => topic.title.to_owned(),
+    };
+    let stem = match which {
+        Some(which) if topic.quantities.len() > 1 => {
+            topic.quantities[which].name.replace(['\'', ' '], "-")
+        }
+        _ => topic.stem.to_owned(),
+    };
+    let levels = if topic.stem == "loss" {
+        chance_levels(groups)
+    } else {
+        Vec::new()
+    };
+    Some(over_steps(
+        &stem,
+        title,
+        topic.axis,
+        topic.caption,
+        lines,
+        levels,
+    ))
+}
+
+fn capitalized(name: &str) -> String {
+    let mut letters = name.chars();
+    let first = letters
+        .next()
+        .map(|letter| letter.to_uppercase().to_string());
+    first.unwrap_or_default() + letters.as_str()
+}
+
+/// The loss of chance of every group, each level once.
+fn chance_levels(groups: &[&Group<'_>]) -> Vec<Level> {
+    let mut levels: Vec<Level> = Vec::new();
+    for value in groups
+        .iter()
+        .filter_map(|group| group.runs[0].chance_loss())
+    {
+        if levels
+            .iter()
+            .all(|level| (level.value - value).abs() > 1e-9)
+        {
+            let name = levels.is_empty().then(|| "chance".to_owned());
+            let style = Style::REFERENCE;
+            levels.push(Level { name, style, value });
+        }
+    }
+    levels
+}
+
+fn over_steps(
+    stem: &str,
+    title: String,
+    axis: &str,
+    caption: &str,
+    lines: Vec<Line>,
+    levels: Vec<Level>,
+) -> Figure {
+    let last = lines
+        .iter()
+        .flat_map(|line| &line.points)
+        .map(|point| point[0]);
+    let last = last.fold(0.0, f64::max);
+    let values = lines.iter().flat_map(|line| {
+        let band = line.band.iter().flat_map(|&[_, low, high]| [low, high]);
+        line.points.iter().map(|point| point[1]).chain(band)
+    });
+    let values: Vec<f64> = values
+        .chain(levels.iter().map(|level| level.value))
+        .collect();
+    let chart = LineChart {
+        title,
+        x: Axis {
+            title: "training step".to_owned(),
+            scale: Scale::from_zero(last),
+        },
+        y: Axis {
+            title: axis.to_owned(),
+            scale: Scale::linear(values.into_iter()),
+        },
+        lines,
+        levels,
+    };
+    Figure::chart(stem, caption, chart.draw())
+}
+
+/// Nearest-neighbour accuracy measured during training, where it was.
+fn knn_chart(groups: &[&Group<'_>]) -> Option<Figure> {
+    let lines = groups.iter().enumerate().map(|(place, group)| {
+        let records = group.runs.iter().flat_map(|run| &run.metrics.knn);
+        let points: Vec<_> = records
+            .map(|record| (record.step as f64, [record.knn_top1]))
+            .collect();
+        Line {
+            name: group.label.clone(),
+            style: style(place),
+            points: binned(&points)
+                .iter()
+                .map(|&(x, [value])| [x, value])
+                .collect(),
+            band: Vec::new(),
+            marked: true,
+        }
+    });
+    let lines: Vec<Line> = lines.filter(|line| !line.points.is_empty()).collect();
+    let caption = "Measured during training, on fewer images than the figures of the tables.";
+    let title = "Nearest-neighbour accuracy during training".to_owned();
+    (!lines.is_empty()).then(|| {
+        over_steps(
+            "knn-online",
+            title,
+            "kNN top-1 (%)",
+            caption,
+            lines,
+            Vec::new(),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::groups::by_seed;
+    use super::super::run::tests::run;
+    use super::*;
+
+    fn stems(figures: &[Figure]) -> Vec<&str> {
+        figures.iter().map(|figure| &*figure.stem).collect()
+    }
+
+    #[test]
+    fn only_what_was_measured_has_a_chart() {
+        let runs = [
+            run("256.0", 16, 0.2, 0, [1.0; 2]),
+            run("256.0", 4, 0.2, 0, [1.0; 2]),
+        ];
+        let figures = curves(&by_seed(&runs));
+        assert_eq!(stems(&figures), ["loss", "gradient-scale"]);
+        let svg = figures[0].drawing.inline();
+        assert!(
+            svg.contains(">K=16</text>") && svg.contains(">chance</text>"),
+            "{svg}"
+        );
+        assert!(curves(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_line_is_the_mean_over_seeds() {
+        let runs = [
+            run("256.0", 16, 0.2, 0, [1.0; 2]),
+            run("256.0", 16, 0.2, 1, [1.0; 2]),
+        ];
+        let groups = by_seed(&runs);
+        let points = curve(&topics()[0].quantities[0], &groups[0]);
+        let losses: Vec<f64> = points.iter().map(|(_, [loss, _])| *loss).collect();
+        assert_eq!(losses, [4.5, 3.5, 2.5, 1.5]);
+    }
+
+    #[test]
+    fn of_many_groups_the_best_are_shown_and_the_caption_says_so() {
+        let runs: Vec<_> = (1..=20)
+            .map(|k| run("256.0", k, 0.2, 0, [1.0, k as f64]))
+            .collect();
+        let groups = by_seed(&runs);
+        let labels: Vec<&str> = best(&groups).iter().map(|group| &*group.label).collect();
+        assert_eq!((labels.len(), labels[0], labels[11]), (12, "K=9", "K=20"));
+        assert!(
+            curves(&groups)[0]
+                .caption
+                .ends_with("Of 20 groups of runs the 12 with the best linear top-1 are shown.")
+        );
+    }
+}
