@@ -1,10 +1,10 @@
 //! What happened during training: every statistic of the steps as a curve.
 
-use super::batch_statistics::StepRecord;
 use super::chart::{Axis, Level, Line, LineChart, Scale, Style, style};
 use super::figure::Figure;
 use super::groups::Group;
 use super::series::binned;
+use super::topics::{Quantity, Topic, topics};
 
 /// Lines that a chart of curves can hold and still be read.
 const MOST_LINES: usize = 12;
@@ -12,126 +12,11 @@ const MOST_LINES: usize = 12;
 /// Groups up to which bands are drawn; more of them cover each other.
 const MOST_BANDS: usize = 3;
 
-/// One statistic of a step.
-struct Quantity {
-    name: &'static str,
-    value: fn(&StepRecord) -> f64,
-    /// Half the height of the band around it.
-    deviation: Option<fn(&StepRecord) -> f64>,
-}
-
-impl Quantity {
-    fn new(name: &'static str, value: fn(&StepRecord) -> f64) -> Self {
-        Self {
-            name,
-            value,
-            deviation: None,
-        }
-    }
-}
-
-/// Statistics with a common axis: one chart for a single group, one for each of them otherwise.
-struct Topic {
-    stem: &'static str,
-    title: &'static str,
-    axis: &'static str,
-    caption: &'static str,
-    quantities: Vec<Quantity>,
-}
-
-fn topics() -> Vec<Topic> {
-    let topic = |stem, title, axis, caption, quantities| Topic {
-        stem,
-        title,
-        axis,
-        caption,
-        quantities,
-    };
-    vec![
-        topic(
-            "loss",
-            "Loss",
-            "loss (nats)",
-            "Chance is the loss while all similarities are equal: ln(1 + α), for DCL ln K.",
-            vec![Quantity::new("loss", |step| step.loss)],
-        ),
-        topic(
-            "bound",
-            "Bounds on mutual information",
-            "bound (nats)",
-            "The guaranteed bound, ln(1 + min(α, K)) − loss, holds for every encoder. The paper's, ln(1 + α) − loss, can \
-             exceed the mutual information where α > K.",
-            vec![
-                Quantity::new("guaranteed bound", |step| step.guaranteed_bound),
-                Quantity::new("paper's bound", |step| step.paper_bound),
-            ],
-        ),
-        topic(
-            "gradient-scale",
-            "Gradient scale g",
-            "gradient scale g",
-            "g multiplies a query's whole gradient: one minus the probability that the loss gives to the positive. The band is \
-             one standard deviation over the queries of a batch to each side.",
-            vec![Quantity {
-                deviation: Some(|step| step.gradient_scale_deviation),
-                ..Quantity::new("gradient scale g", |step| step.gradient_scale)
-            }],
-        ),
-        topic(
-            "similarity",
-            "Similarities",
-            "cosine similarity",
-            "",
-            vec![
-                Quantity::new("positive similarity", |step| step.positive_similarity),
-                Quantity::new("negative similarity", |step| step.negative_similarity),
-            ],
-        ),
-        topic(
-            "contrast-top1",
-            "Contrast top-1",
-            "queries (%)",
-            "Share of the queries whose positive is more similar than every negative; harder with more negatives.",
-            vec![Quantity::new("contrast top-1", |step| {
-                step.contrast_top1 * 100.0
-            })],
-        ),
-        topic(
-            "learning-rate",
-            "Learning rate",
-            "learning rate",
-            "",
-            vec![Quantity::new("learning rate", |step| step.learning_rate)],
-        ),
-        topic(
-            "alignment",
-            "Alignment",
-            "alignment",
-            "Mean squared distance of query and positive key: lower is better aligned.",
-            vec![Quantity::new("alignment", |step| step.alignment)],
-        ),
-        topic(
-            "uniformity",
-            "Uniformity",
-            "uniformity",
-            "Log of the mean Gaussian potential of pairs: lower is more even.",
-            vec![Quantity::new("uniformity", |step| step.uniformity)],
-        ),
-        topic(
-            "effective-rank",
-            "Effective rank",
-            "effective rank (dimensions)",
-            "Dimensions that the embeddings of a batch really use.",
-            vec![Quantity::new("effective rank", |step| step.effective_rank)],
-        ),
-    ]
-}
-
 /// All curves that the runs have values for; groups of runs that differ in their seed alone are one line, their mean.
 pub(crate) fn curves(groups: &[Group<'_>]) -> Vec<Figure> {
     let shown = best(groups);
     let mut figures = Vec::new();
-    for topic in topics() {
+    for topic in topics(shown.len() <= MOST_BANDS) {
         if let [group] = shown[..] {
             figures.extend(chart(&topic, None, &[group]));
         } else {
@@ -190,8 +75,7 @@ fn chart(topic: &Topic, which: Option<usize>, groups: &[&Group<'_>]) -> Option<F
     for (place, group) in groups.iter().enumerate() {
         for (number, quantity) in quantities.iter().enumerate() {
             let points = curve(quantity, group);
-            let has_band = quantity.deviation.is_some() && groups.len() <= MOST_BANDS;
-            let band = points.iter().filter(|_| has_band);
+            let band = points.iter().filter(|_| quantity.deviation.is_some());
             lines.push(Line {
                 name: if groups.len() == 1 {
                     quantity.name.to_owned()
@@ -211,14 +95,20 @@ fn chart(topic: &Topic, which: Option<usize>, groups: &[&Group<'_>]) -> Option<F
     if lines.is_empty() {
         return None;
     }
+    if groups.len() > 1 && lines.iter().all(|line| line.points == lines[0].points) {
+        // As the learning rate often is: further lines would hide the first.
+        lines.truncate(1);
+        lines[0].name = "the same in all runs".to_owned();
+    }
     let title = match which {
         Some(which) if topic.quantities.len() > 1 => capitalized(topic.quantities[which].name),
         _ => topic.title.to_owned(),
     };
     let stem = match which {
-        Some(which) if topic.quantities.len() > 1 => {
-            topic.quantities[which].name.replace(['\'', ' '], "-")
-        }
+        Some(which) if topic.quantities.len() > 1 => topic.quantities[which]
+            .name
+            .replace("'s", "")
+            .replace(' ', "-"),
         _ => topic.stem.to_owned(),
     };
     let levels = if topic.stem == "loss" {
@@ -365,7 +255,7 @@ mod tests {
             run("256.0", 16, 0.2, 1, [1.0; 2]),
         ];
         let groups = by_seed(&runs);
-        let points = curve(&topics()[0].quantities[0], &groups[0]);
+        let points = curve(&topics(true)[0].quantities[0], &groups[0]);
         let losses: Vec<f64> = points.iter().map(|(_, [loss, _])| *loss).collect();
         assert_eq!(losses, [4.5, 3.5, 2.5, 1.5]);
     }

@@ -6,11 +6,16 @@ use super::figure::Figure;
 /// How the page looks; nothing is fetched.
 const STYLE: &str = include_str!("style.css");
 
+/// What a browser may do for the page: use the style and the pictures that are in it, and nothing else. Should anything on
+/// the page ever refer elsewhere, the browser refuses and says so.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+
 /// A whole page; `body` is HTML.
 pub(crate) fn document(title: &str, body: &str) -> String {
     let title = escape(title);
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <link rel=\"icon\" href=\"data:,\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
          {body}</body>\n</html>\n"

@@ -26,6 +26,7 @@ mod series;
 mod settings;
 mod sweep;
 mod tables;
+mod topics;
 mod write;
 
 pub use error::ReportError;

@@ -67,7 +67,7 @@ impl Pictures {
         Ok(Self {
             introduction: format!(
                 "Run {}: {} training and {} test images of {}, {} numbers per image. By its {} nearest neighbours \
-                 (temperature {}) {} % of the test images are classified rightly.",
+                 (temperature {}) {} % of the test images are classified correctly.",
                 run.name(),
                 grouped(train.count() as u64),
                 grouped(test.count() as u64),
@@ -156,7 +156,7 @@ fn accuracy_figure(accuracy: &Accuracy, names: &[String], config: &KnnConfig) ->
     }
     let chart = BarChart {
         title: "Accuracy of each class (kNN)".to_owned(),
-        axis: "test images classified rightly (%)".to_owned(),
+        axis: "test images classified correctly (%)".to_owned(),
         bars,
         level: (
             format!("all classes: {} %", fixed(accuracy.top1, 1)),

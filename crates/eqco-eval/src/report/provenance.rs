@@ -234,9 +234,9 @@ mod tests {
             let config = serde_json::json!({"neighbours": if index == 0 { 5 } else { 20 }, "learning_rates": [1.0, 3.0]});
             let protocol = serde_json::json!({"method": "m", "config": config, "train": sample("train"),
                 "test": sample("test"), "dim": 64, "class_count": 10});
-            let knn =
-                serde_json::json!({"pretrained": {"knn": {"top1": 1.0, "protocol": protocol}}});
-            run.evaluation = serde_json::from_value(knn).unwrap();
+            let row = serde_json::json!({"knn": {"top1": 1.0, "protocol": protocol}});
+            let rows = serde_json::json!({"pretrained": row, "untrained": row});
+            run.evaluation = serde_json::from_value(rows).unwrap();
         }
         let html = protocols(&runs);
         assert_eq!(

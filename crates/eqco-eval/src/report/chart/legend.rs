@@ -24,18 +24,35 @@ pub(crate) struct Legend {
 }
 
 impl Legend {
-    /// Lays the names out, left to right; names longer than a row are cut.
+    /// Lays the names out, in one row or in columns; names longer than a row are cut.
     pub(crate) fn new(names: &[(String, Style)], sample: Sample, width: f64) -> Self {
-        let (mut x, mut row) = (0.0, 0);
-        let mut entries = Vec::new();
-        for (name, style) in names {
-            let name = shortened(name, width - SAMPLE);
-            let needed = SAMPLE + text_width(&name, SIZE);
-            if x > 0.0 && x + needed > width {
-                (x, row) = (0.0, row + 1);
+        let names = names
+            .iter()
+            .map(|(name, style)| (shortened(name, width - SAMPLE), *style));
+        let names: Vec<(String, Style)> = names.collect();
+        let needed = |name: &str| SAMPLE + text_width(name, SIZE);
+        let in_one_row: f64 = names.iter().map(|(name, _)| needed(name) + GAP).sum();
+        // In several rows the names stand in columns, as wide as the widest.
+        let widest = names
+            .iter()
+            .map(|(name, _)| needed(name) + GAP)
+            .fold(1.0, f64::max);
+        let columns = (((width + GAP) / widest) as usize).max(1);
+        let is_one_row = in_one_row - GAP <= width;
+        let (mut x, mut entries) = (0.0, Vec::new());
+        for (place, (name, style)) in names.into_iter().enumerate() {
+            if is_one_row {
+                let wide = needed(&name) + GAP;
+                entries.push((x, 0, style, name));
+                x += wide;
+            } else {
+                entries.push((
+                    (place % columns) as f64 * widest,
+                    place / columns,
+                    style,
+                    name,
+                ));
             }
-            entries.push((x, row, *style, name));
-            x += needed + GAP;
         }
         Self { entries, sample }
     }

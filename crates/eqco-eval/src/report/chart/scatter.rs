@@ -20,20 +20,20 @@ pub(crate) struct Scatter {
 }
 
 impl Scatter {
-    /// Draws the map, 640 pixels wide, both directions to the same scale.
+    /// Draws the map, 560 pixels wide, both directions to the same scale.
     pub(crate) fn draw(&self) -> Drawing {
-        const SIDE: f64 = 560.0;
+        const SIDE: f64 = 480.0;
         let names: Vec<_> = (self.classes.iter())
             .map(|class| (class.name.clone(), class.style))
             .collect();
-        let legend = Legend::new(&names, Sample::Point, 608.0);
-        let mut drawing = Drawing::new(640.0, SIDE + 60.0 + legend.height(), &self.title);
+        let legend = Legend::new(&names, Sample::Point, 528.0);
+        let mut drawing = Drawing::new(560.0, SIDE + 60.0 + legend.height(), &self.title);
         let heading = Text {
             bold: true,
             ..Text::new(14.0, "start")
         };
         drawing.text([14.0, 22.0], heading, &self.title);
-        drawing.outline([14.0, 36.0, 612.0, SIDE], "#d5dbe1");
+        drawing.outline([14.0, 36.0, 532.0, SIDE], "#d5dbe1");
         let all = || (self.classes.iter()).flat_map(|class| &class.points);
         let bounds = |axis: usize| {
             all().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), point| {
@@ -41,7 +41,7 @@ impl Scatter {
             })
         };
         let ((left, right), (low, high)) = (bounds(0), bounds(1));
-        let scale = ((right - left) / 590.0)
+        let scale = ((right - left) / 510.0)
             .max((high - low) / (SIDE - 22.0))
             .max(1e-9);
         // Class after class would hide the first under the last: one point of each in turn.
@@ -53,10 +53,10 @@ impl Scatter {
             for class in &self.classes {
                 if let Some(&[x, y]) = class.points.get(turn) {
                     let pixel = [
-                        320.0 + (x - (left + right) / 2.0) / scale,
+                        280.0 + (x - (left + right) / 2.0) / scale,
                         36.0 + SIDE / 2.0 - (y - (low + high) / 2.0) / scale,
                     ];
-                    marker(&mut drawing, pixel, 3.2, class.style);
+                    marker(&mut drawing, pixel, 3.0, class.style);
                 }
             }
         }
@@ -103,7 +103,7 @@ mod tests {
         let (x, y) = (numbers("cx=\""), numbers("cy=\""));
         // Three points and two samples in the legend.
         assert_eq!(x.len(), 5, "{svg}");
-        assert!(x[..3].iter().all(|&x| (14.0..=626.0).contains(&x)), "{x:?}");
-        assert!(y[..3].iter().all(|&y| (36.0..=596.0).contains(&y)), "{y:?}");
+        assert!(x[..3].iter().all(|&x| (14.0..=546.0).contains(&x)), "{x:?}");
+        assert!(y[..3].iter().all(|&y| (36.0..=516.0).contains(&y)), "{y:?}");
     }
 }
