@@ -101,7 +101,9 @@ fn chart(topic: &Topic, which: Option<usize>, groups: &[&Group<'_>]) -> Option<F
         lines[0].name = "the same in all runs".to_owned();
     }
     let title = match which {
-        Some(which) if topic.quantities.len() > 1 => capitalized(topic.quantities[which].name),
+        Some(which) if topic.quantities.len() > 1 => {
+            capitalized(topic.quantities[which].name) + topic.of_what
+        }
         _ => topic.title.to_owned(),
     };
     let stem = match which {
@@ -117,6 +119,7 @@ fn chart(topic: &Topic, which: Option<usize>, groups: &[&Group<'_>]) -> Option<F
         Vec::new()
     };
     Some(over_steps(
+        last_step(groups),
         &stem,
         title,
         topic.axis,
@@ -153,7 +156,15 @@ fn chance_levels(groups: &[&Group<'_>]) -> Vec<Level> {
     levels
 }
 
+/// Steps that the longest run has done.
+fn last_step(groups: &[&Group<'_>]) -> u64 {
+    let runs = groups.iter().flat_map(|group| &group.runs);
+    let steps = runs.filter_map(|run| Some(run.metrics.steps.last()?.step + 1));
+    steps.max().unwrap_or(0)
+}
+
 fn over_steps(
+    last_step: u64,
     stem: &str,
     title: String,
     axis: &str,
@@ -161,11 +172,6 @@ fn over_steps(
     lines: Vec<Line>,
     levels: Vec<Level>,
 ) -> Figure {
-    let last = lines
-        .iter()
-        .flat_map(|line| &line.points)
-        .map(|point| point[0]);
-    let last = last.fold(0.0, f64::max);
     let values = lines.iter().flat_map(|line| {
         let band = line.band.iter().flat_map(|&[_, low, high]| [low, high]);
         line.points.iter().map(|point| point[1]).chain(band)
@@ -177,7 +183,7 @@ fn over_steps(
         title,
         x: Axis {
             title: "training step".to_owned(),
-            scale: Scale::from_zero(last),
+            scale: Scale::from_zero(last_step as f64),
         },
         y: Axis {
             title: axis.to_owned(),
@@ -212,6 +218,7 @@ fn knn_chart(groups: &[&Group<'_>]) -> Option<Figure> {
     let title = "Nearest-neighbour accuracy during training".to_owned();
     (!lines.is_empty()).then(|| {
         over_steps(
+            last_step(groups),
             "knn-online",
             title,
             "kNN top-1 (%)",
@@ -240,11 +247,16 @@ mod tests {
         ];
         let figures = curves(&by_seed(&runs));
         assert_eq!(stems(&figures), ["loss", "gradient-scale"]);
-        let svg = figures[0].drawing.inline();
-        assert!(
-            svg.contains(">K=16</text>") && svg.contains(">chance</text>"),
-            "{svg}"
-        );
+        // Their losses are equal, their gradient scales are not.
+        let [loss, scale] = [0, 1].map(|figure: usize| figures[figure].drawing.inline());
+        for (svg, text) in [
+            (&loss, "the same in all runs"),
+            (&loss, "chance"),
+            (&scale, "K=16"),
+            (&scale, "K=4"),
+        ] {
+            assert!(svg.contains(&format!(">{text}</text>")), "{text} in {svg}");
+        }
         assert!(curves(&[]).is_empty());
     }
 

@@ -74,16 +74,19 @@ fn search(path: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), Rep
         .try_for_each(|folder| search(folder, depth - 1, found))
 }
 
-/// A key by which `k4` comes before `k16`: runs of digits count by their value.
+/// A key by which `k4` comes before `k16` and `t0.05` before `t0.1`: runs of digits count by their value, behind a point as
+/// the decimals that they are.
 fn natural_key(name: &str) -> Vec<(u64, String)> {
     let is_digit = |letter: &char| letter.is_ascii_digit();
     let letters: Vec<char> = name.chars().collect();
-    (letters.chunk_by(|a, b| is_digit(a) == is_digit(b)))
-        .map(|part| {
-            let text: String = part.iter().collect();
-            (text.parse().unwrap_or(u64::MAX), text)
-        })
-        .collect()
+    let mut key: Vec<(u64, String)> = Vec::new();
+    for part in letters.chunk_by(|a, b| is_digit(a) == is_digit(b)) {
+        let text: String = part.iter().collect();
+        let is_decimals = key.last().is_some_and(|(_, before)| before == ".");
+        let value = if is_decimals { None } else { text.parse().ok() };
+        key.push((value.unwrap_or(u64::MAX), text));
+    }
+    key
 }
 
 #[cfg(test)]
@@ -118,6 +121,13 @@ mod tests {
             names(&[whole.join("k16"), whole.clone()]),
             ["k16", "deep/er", "k4"]
         );
+    }
+
+    #[test]
+    fn numbers_in_names_count_by_their_value() {
+        let mut names = ["k16-t0.2", "k4-t0.1", "k4-t0.05", "k4", "a"];
+        names.sort_by_key(|name| natural_key(name));
+        assert_eq!(names, ["a", "k4", "k4-t0.05", "k4-t0.1", "k16-t0.2"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::figure::Figure;
 use super::groups::by_seed;
 use super::html::{document, figures, paragraph, section};
 use super::provenance::{configurations, machines, protocols};
-use super::tables::{group_table, names, run_table};
+use super::tables::{baseline_table, group_table, names, run_table};
 use super::write::PictureSection;
 use super::{Run, sweep};
 
@@ -27,6 +27,14 @@ impl Page {
             tables.push_str("<h3>Means over seeds</h3>\n");
             tables.push_str(&paragraph(
                 "Runs that differ in their seed alone: mean ± sample standard deviation (number of runs).",
+            ));
+            tables.push_str(&table);
+        }
+        if let Some(table) = baseline_table(&groups) {
+            tables.push_str("<h3>Baselines</h3>\n");
+            tables.push_str(&paragraph(
+                "The same measurements of the encoder before training and of the pixels themselves, top-1 with mean ± sample \
+                 standard deviation (number of runs).",
             ));
             tables.push_str(&table);
         }

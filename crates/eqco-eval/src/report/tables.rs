@@ -109,6 +109,50 @@ pub(crate) fn group_table(groups: &[Group<'_>]) -> Option<String> {
     Some(table(&head, &rows))
 }
 
+/// The same figures of the encoder before training and of raw pixels; `None` if no run has measured them.
+pub(crate) fn baseline_table(groups: &[Group<'_>]) -> Option<String> {
+    let figure = |run: &Run, baseline: &str, is_linear: bool| -> Option<f64> {
+        let mut rows = run.evaluation.rows();
+        let (_, row) = rows.find(|(name, _)| *name == baseline)?;
+        let measured = if is_linear {
+            &row.linear_probe
+        } else {
+            &row.knn
+        };
+        Some(measured.as_ref()?.top1)
+    };
+    let mut is_measured = false;
+    let rows: Vec<Vec<String>> = (groups.iter())
+        .map(|group| {
+            let mut cells = vec![group.label.clone()];
+            for (baseline, is_linear) in [
+                ("untrained", false),
+                ("untrained", true),
+                ("raw pixels", false),
+                ("raw pixels", true),
+            ] {
+                let found = spread(
+                    group
+                        .runs
+                        .iter()
+                        .map(|run| figure(run, baseline, is_linear)),
+                );
+                is_measured |= found.is_some();
+                cells.push(or_absent(found, |spread| spread_text(spread, 2)));
+            }
+            cells
+        })
+        .collect();
+    let head = [
+        "setting",
+        "untrained, kNN %",
+        "untrained, linear %",
+        "raw pixels, kNN %",
+        "raw pixels, linear %",
+    ];
+    is_measured.then(|| table(&head, &rows))
+}
+
 /// `mean ± deviation (n)`.
 fn spread_text(spread: Spread, decimals: usize) -> String {
     let mean = fixed(spread.mean, decimals);
@@ -142,6 +186,22 @@ mod tests {
         );
         let found = spread([Some(80.0), Some(82.0)].into_iter()).unwrap();
         assert_eq!(spread_text(found, 2), "81.00 ± 1.41 (2)");
+    }
+
+    #[test]
+    fn baselines_are_shown_where_they_were_measured() {
+        let mut runs = [
+            run("256.0", 16, 0.2, 0, [40.0, 50.0]),
+            run("256.0", 16, 0.2, 1, [42.0, 50.0]),
+        ];
+        assert_eq!(baseline_table(&by_seed(&runs)), None);
+        for (run, top1) in runs.iter_mut().zip([30.0, 34.0]) {
+            let untrained = serde_json::json!({"knn": {"top1": top1}});
+            run.evaluation.untrained = serde_json::from_value(untrained).unwrap();
+        }
+        let table = baseline_table(&by_seed(&runs)).unwrap();
+        let cells = "<td class=\"number\">32.00 ± 2.83 (2)</td><td class=\"number\">–</td><td class=\"number\">–</td>";
+        assert!(table.contains(cells), "{table}");
     }
 
     #[test]

@@ -23,7 +23,10 @@ impl Quantity {
 /// Statistics with a common axis: one chart for a single group, one for each of them otherwise.
 pub(crate) struct Topic {
     pub(crate) stem: &'static str,
+    /// Title of a chart with all quantities.
     pub(crate) title: &'static str,
+    /// What follows a quantity's name in the title of a chart of its own.
+    pub(crate) of_what: &'static str,
     /// Title of the vertical axis, with the unit.
     pub(crate) axis: &'static str,
     pub(crate) caption: &'static str,
@@ -35,6 +38,7 @@ pub(crate) fn topics(has_bands: bool) -> Vec<Topic> {
     let topic = |stem, title, axis, caption, quantities| Topic {
         stem,
         title,
+        of_what: "",
         axis,
         caption,
         quantities,
@@ -47,17 +51,20 @@ pub(crate) fn topics(has_bands: bool) -> Vec<Topic> {
             "Chance is the loss while all similarities are equal: ln(1 + α), for DCL ln K.",
             vec![Quantity::new("loss", |step| step.loss)],
         ),
-        topic(
-            "bound",
-            "Bounds on mutual information",
-            "bound (nats)",
-            "The guaranteed bound, ln(1 + min(α, K)) − loss, holds for every encoder. The paper's, ln(1 + α) − loss, can \
+        Topic {
+            of_what: " on mutual information",
+            ..topic(
+                "bound",
+                "Bounds on mutual information",
+                "bound (nats)",
+                "The guaranteed bound, ln(1 + min(α, K)) − loss, holds for every encoder. The paper's, ln(1 + α) − loss, can \
              exceed the mutual information where α > K.",
-            vec![
-                Quantity::new("guaranteed bound", |step| step.guaranteed_bound),
-                Quantity::new("paper's bound", |step| step.paper_bound),
-            ],
-        ),
+                vec![
+                    Quantity::new("guaranteed bound", |step| step.guaranteed_bound),
+                    Quantity::new("paper's bound", |step| step.paper_bound),
+                ],
+            )
+        },
         topic(
             "gradient-scale",
             "Gradient scale g",
