@@ -3,7 +3,7 @@
 //! Everything starts from [`Features`]: one row of numbers per image with its label, cached in
 //! memory. They come from an encoder ([`represent`]), from the pixels themselves ([`raw_pixels`],
 //! the baseline that every representation has to beat) or from anywhere else. Every result carries
-//! its whole [`Protocol`].
+//! its whole [`Protocol`]. [`report`] makes a page about runs from the folders that they left behind.
 //!
 //! ```
 //! use eqco_eval::{FeaturePair, Features, KnnConfig, LinearProbeConfig, Origin, knn, linear_probe};

@@ -103,7 +103,13 @@ fn accuracy_charts(
             lines,
             levels: Vec::new(),
         };
-        let caption = "Mean over seeds; the band is one sample standard deviation to each side, where there are two seeds or more.";
+        let mut caption = "Mean over seeds; the band is one sample standard deviation to each side, where there are two \
+                           seeds or more."
+            .to_owned();
+        if groups.len() > Style::COUNT {
+            let (shown, all) = (Style::COUNT, groups.len());
+            caption.push_str(&format!(" The first {shown} of {all} lines are shown."));
+        }
         Some(Figure::chart(&format!("{stem}-{name}"), caption, chart.draw()))
     });
     charts.collect()
@@ -337,6 +343,29 @@ mod tests {
             "{svg}"
         );
         assert!(maps[1].drawing.inline().contains(">0.062</text>"));
+    }
+
+    #[test]
+    fn lines_beyond_the_styles_are_left_out_with_a_word() {
+        let runs: Vec<Run> = (0..60)
+            .map(|index| {
+                run(
+                    &format!("{}.0", 2 + index / 2),
+                    4 + index % 2,
+                    0.2,
+                    0,
+                    [40.0, 50.0],
+                )
+            })
+            .collect();
+        let figure = &figures(&runs)[0];
+        assert!(
+            figure
+                .caption
+                .ends_with("The first 28 of 30 lines are shown."),
+            "{}",
+            figure.caption
+        );
     }
 
     #[test]
