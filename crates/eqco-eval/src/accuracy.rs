@@ -30,6 +30,20 @@ impl Accuracy {
     }
 }
 
+/// How often each class was taken for each: `[class][prediction]` counts images. Predictions and labels (same length) are
+/// below `class_count`.
+pub(crate) fn confusion(
+    predictions: &[u32],
+    labels: &[u32],
+    class_count: usize,
+) -> Vec<Vec<usize>> {
+    let mut counts = vec![vec![0; class_count]; class_count];
+    for (&prediction, &label) in predictions.iter().zip(labels) {
+        counts[label as usize][prediction as usize] += 1;
+    }
+    counts
+}
+
 /// `part` of `whole` in percent.
 pub(crate) fn percent(part: usize, whole: usize) -> f64 {
     100.0 * part as f64 / whole as f64
@@ -61,6 +75,12 @@ mod tests {
             accuracy.per_class_top1,
             [Some(200.0 / 3.0), Some(100.0), None]
         );
+    }
+
+    #[test]
+    fn confusion_by_hand() {
+        let counts = confusion(&[0, 1, 1, 0], &[0, 1, 0, 0], 3);
+        assert_eq!(counts, [[2, 1, 0], [0, 1, 0], [0, 0, 0]]);
     }
 
     #[test]

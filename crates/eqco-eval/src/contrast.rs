@@ -198,7 +198,7 @@ impl Sums {
         loss: &LossConfig,
         negative_count: usize,
     ) -> Result<(), EvalError> {
-        let logits = ((queries.matmul(&keys.t()?)? / loss.temperature)?).to_vec2::<f32>()?;
+        let logits = (queries.matmul(&keys.t()?)? / loss.temperature)?.to_vec2::<f32>()?;
         let others = (logits.len() - 1) as f64;
         // The finite number of keys makes the mean of all of them exact.
         let share = 1.0 / negative_count as f64 - 1.0 / others;

@@ -120,6 +120,12 @@ pub enum EvalError {
         /// The folder that was searched.
         path: PathBuf,
     },
+    /// A picture could not be encoded.
+    #[error("a picture cannot be encoded as PNG: {reason}")]
+    Png {
+        /// What the encoder says.
+        reason: String,
+    },
     /// The data set cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),

@@ -51,6 +51,8 @@ pub struct Features {
     dim: usize,
     labels: Vec<u32>,
     class_count: usize,
+    /// Index of every row's image in its data set.
+    images: Vec<usize>,
 }
 
 impl Features {
@@ -113,7 +115,20 @@ impl Features {
             dim,
             labels,
             class_count,
+            images: (0..rows).collect(),
         })
+    }
+
+    /// The same rows, made from other images than the first ones of the data set: one index a row.
+    pub(crate) fn with_images(self, images: Vec<usize>) -> Self {
+        debug_assert_eq!(images.len(), self.count(), "one image a row");
+        Self { images, ..self }
+    }
+
+    /// Index in its data set of the image that each row was made from: the row itself, unless images
+    /// could not be read and were left out.
+    pub fn images(&self) -> &[usize] {
+        &self.images
     }
 
     /// Where the features come from.
@@ -157,7 +172,8 @@ impl Features {
     /// As [`Features::new`].
     pub(crate) fn with_values(&self, values: Vec<f32>, dim: usize) -> Result<Self, EvalError> {
         let (origin, labels) = (self.origin.clone(), self.labels.clone());
-        Self::new(origin, values, dim, labels, self.class_count)
+        let features = Self::new(origin, values, dim, labels, self.class_count)?;
+        Ok(features.with_images(self.images.clone()))
     }
 }
 

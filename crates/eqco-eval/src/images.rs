@@ -124,6 +124,16 @@ impl EvalImages {
         self.train.class_names()
     }
 
+    /// The training images as they are, before they are resized and cut.
+    pub fn train(&self) -> &dyn Dataset {
+        &*self.train
+    }
+
+    /// The test images as they are, before they are resized and cut.
+    pub fn test(&self) -> &dyn Dataset {
+        &*self.test
+    }
+
     /// Passes every image once through `describe`. `progress` is told the number of images done, of
     /// both parts together.
     ///
@@ -169,7 +179,8 @@ impl EvalImages {
             ..LoaderConfig::default()
         };
         let loader = Loader::new(Arc::clone(dataset), vec![recipe], config)?;
-        let (mut values, mut labels) = (Vec::with_capacity(dataset.len() * dim), Vec::new());
+        let mut values = Vec::with_capacity(dataset.len() * dim);
+        let (mut labels, mut images) = (Vec::new(), Vec::new());
         let mut seen = vec![false; dataset.len()];
         let mut done = 0;
         for batch in loader.epoch(0, 0) {
@@ -186,12 +197,14 @@ impl EvalImages {
                 if !std::mem::replace(&mut seen[index as usize], true) {
                     values.extend_from_slice(row);
                     labels.push(label);
+                    images.push(index as usize);
                 }
             }
             done += batch.len();
             progress(done);
         }
-        Features::new(origin, values, dim, labels, dataset.class_names().len())
+        let features = Features::new(origin, values, dim, labels, dataset.class_names().len())?;
+        Ok(features.with_images(images))
     }
 }
 
@@ -297,6 +310,12 @@ pub(crate) mod tests {
         let images = EvalImages::new(Arc::new(train), Arc::new(gradients(7, 4)), 4, 1).unwrap();
         let pair = first_pixel(&images).unwrap();
         assert_eq!(pair.train().count(), 599);
+        let mut indices = pair.train().images().to_vec();
+        for (&index, value) in indices.iter().zip(pair.train().values()) {
+            assert_eq!((40 * index % 256) as f32, *value, "image {index}");
+        }
+        indices.sort_unstable();
+        assert_eq!(indices[4..6], [4, 6]);
         let mut values = pair.train().values().to_vec();
         values.sort_by(f32::total_cmp);
         let mut wanted: Vec<f32> = (0..600)

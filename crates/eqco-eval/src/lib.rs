@@ -3,7 +3,7 @@
 //! Everything starts from [`Features`]: one row of numbers per image with its label, cached in
 //! memory. They come from an encoder ([`represent`]), from the pixels themselves ([`raw_pixels`],
 //! the baseline that every representation has to beat) or from anywhere else. Every result carries
-//! its whole [`Protocol`].
+//! its whole [`Protocol`]. [`report`] makes a page about runs from the folders that they left behind.
 //!
 //! ```
 //! use eqco_eval::{FeaturePair, Features, KnnConfig, LinearProbeConfig, Origin, knn, linear_probe};
@@ -38,9 +38,12 @@ mod images;
 mod in_memory;
 mod knn;
 mod linear_probe;
+mod nearest;
+mod picture_grid;
 mod product;
 mod protocol;
 mod raw_pixels;
+pub mod report;
 mod representation;
 mod table;
 
@@ -53,8 +56,10 @@ pub use feature_pair::FeaturePair;
 pub use features::{Features, Origin};
 pub use geometry::Geometry;
 pub use images::EvalImages;
-pub use knn::{KnnConfig, KnnResult, knn};
+pub use knn::{KnnConfig, KnnResult, knn, knn_predictions};
 pub use linear_probe::{GridPoint, GridScore, LinearProbeConfig, LinearProbeResult, linear_probe};
+pub use nearest::{Neighbour, nearest_rows};
+pub use picture_grid::{GridGeometry, PictureGrid, encode_png, picture_grid};
 pub use protocol::{Protocol, Sample};
 pub use raw_pixels::raw_pixels;
 pub use representation::{Representation, encoder_sha256, represent};

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use eqco_data::DataError;
 use eqco_eval::EvalError;
+use eqco_eval::report::ReportError;
 
 use commands::Cli;
 
@@ -31,6 +32,8 @@ fn main() -> ExitCode {
 fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         let eval = cause.downcast_ref().and_then(EvalError::hint);
-        eval.or_else(|| cause.downcast_ref().and_then(DataError::hint))
+        let report = || cause.downcast_ref().and_then(ReportError::hint);
+        let data = || cause.downcast_ref().and_then(DataError::hint);
+        eval.or_else(report).or_else(data)
     })
 }

@@ -14,7 +14,7 @@ use eqco_models::Encoder;
 use eqco_models::checkpoint::{self, Checkpoint};
 use serde::Deserialize;
 
-use super::report::print;
+use super::output::print;
 use super::subjects::{start_threads, training_value};
 
 /// Stands before the names of the momentum encoder's tensors in a checkpoint.

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use eqco_eval::{KnnConfig, ResultTable, knn};
 
-use super::report::{print, print_json};
+use super::output::{print, print_json};
 use super::subjects::SubjectArgs;
 
 /// Flags of `knn`.

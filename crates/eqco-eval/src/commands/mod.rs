@@ -3,6 +3,7 @@
 mod contrast;
 mod knn;
 mod linear;
+mod output;
 mod report;
 mod subjects;
 
@@ -28,6 +29,8 @@ enum Command {
     Linear(linear::LinearArgs),
     /// Evaluate the loss of a trained encoder at other numbers of negatives
     Contrast(contrast::ContrastArgs),
+    /// Write a page about runs: tables, charts, and pictures of what the best one has learnt
+    Report(report::ReportArgs),
 }
 
 /// Runs the command of a command line.
@@ -41,5 +44,6 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         Command::Knn(arguments) => knn::run(arguments),
         Command::Linear(arguments) => linear::run(arguments),
         Command::Contrast(arguments) => contrast::run(arguments),
+        Command::Report(arguments) => report::run(arguments),
     }
 }

@@ -1,41 +1,131 @@
-//! How results leave the program.
+//! `eqco-eval report`: a page about runs.
 
-use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-use serde::Serialize;
-use serde_json::{Map, Value};
+use anyhow::{Context, Result, bail};
+use candle_core::Device;
+use clap::Args;
+use eqco_eval::find_checkpoint;
+use eqco_eval::report::{
+    PictureSection, Pictures, Run, choose_for_pictures, find_runs, write_report,
+};
+use eqco_models::Encoder;
+use eqco_models::checkpoint;
 
-use super::subjects::{CheckpointOrigin, Row};
+use super::output::print;
+use super::subjects::{Row, open_images, represent_with_bar, start_threads, training_value};
 
-/// The JSON form: `{"checkpoint": {…}, "results": {"pretrained": {…}, …}}`, every result with its
-/// protocol.
-#[derive(Serialize)]
-struct Report<'a> {
-    checkpoint: &'a CheckpointOrigin,
-    results: Map<String, Value>,
+/// Flags of `report`.
+#[derive(Args, Debug)]
+pub(super) struct ReportArgs {
+    /// Folders of runs, or folders that hold some at most two levels below them
+    #[arg(value_name = "RUN", required = true)]
+    runs: Vec<PathBuf>,
+    /// The page to write; charts and pictures go into a folder beside it
+    #[arg(long, value_name = "FILE", default_value = "report.html")]
+    out: PathBuf,
+    /// Images with classes for the pictures: a manifest's name or a path
+    /// [default: the data set of that run's training]
+    #[arg(long, value_name = "NAME|PATH")]
+    data: Option<String>,
+    /// Make the pictures from at most this many training images and this many test images, in balanced classes
+    /// [default: the run's own limit on training images, all test images]
+    #[arg(long, value_name = "IMAGES")]
+    limit: Option<usize>,
+    /// Threads; 0 for one a core
+    #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
+    threads: u16,
+    /// The run, by folder or name, whose pictures are shown [default: the one with the best linear top-1]
+    #[arg(long, value_name = "RUN")]
+    picture: Option<PathBuf>,
 }
 
-/// Prints results as one JSON object.
-pub(super) fn print_json<Outcome: Serialize>(
-    checkpoint: &CheckpointOrigin,
-    outcomes: &[(Row, Outcome)],
-) -> Result<()> {
-    let results = outcomes
-        .iter()
-        .map(|(row, outcome)| Ok((row.key().to_owned(), serde_json::to_value(outcome)?)));
-    let results = results.collect::<Result<_>>()?;
-    print(&serde_json::to_string_pretty(&Report {
-        checkpoint,
-        results,
-    })?)
-}
-
-/// Prints a line or several. Nobody listening any more (`| head`) is the reader's choice.
-pub(super) fn print(text: &str) -> Result<()> {
-    let mut stdout = io::stdout().lock();
-    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
+pub(super) fn run(arguments: &ReportArgs) -> Result<()> {
+    let threads = start_threads(arguments.threads)?;
+    let folders = find_runs(&arguments.runs)?;
+    let runs = folders.iter().map(|folder| Run::read(folder));
+    let runs: Vec<Run> = runs.collect::<Result<_, _>>()?;
+    for run in &runs {
+        for note in run.notes() {
+            eprintln!("note: {}: {note}", run.path().display());
+        }
     }
+    let pictures = picture_section(arguments, &runs, threads)?;
+    let written = write_report(&runs, &pictures, &arguments.out)?;
+    print(&format!(
+        "{}: {} runs, {} figures, {:.1} MB; the figures as files in {}",
+        written.page.display(),
+        runs.len(),
+        written.figures,
+        written.bytes as f64 / 1e6,
+        written.files.display()
+    ))
+}
+
+/// The pictures. What cannot be shown is an error where it was asked for by name, and otherwise a sentence in the report.
+fn picture_section(arguments: &ReportArgs, runs: &[Run], threads: usize) -> Result<PictureSection> {
+    let chosen = match &arguments.picture {
+        Some(wanted) => Some(find_run(runs, wanted)?),
+        None => choose_for_pictures(runs),
+    };
+    let is_asked_for = arguments.data.is_some() || arguments.picture.is_some();
+    let Some(run) = chosen else {
+        let reason = "No run has a checkpoint, so that there is no representation to look at.";
+        if is_asked_for {
+            bail!("none of the runs has a checkpoint: leave --data away");
+        }
+        return Ok(PictureSection::Absent {
+            reason: reason.to_owned(),
+        });
+    };
+    match pictures(arguments, run, threads) {
+        Ok(pictures) => Ok(PictureSection::Made(Box::new(pictures))),
+        Err(error) if is_asked_for => Err(error),
+        Err(error) => {
+            let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+            let reason = format!(
+                "The representation of run {} cannot be shown: {}. Give its images with --data.",
+                run.name(),
+                causes.join(": ")
+            );
+            eprintln!("note: {reason}");
+            Ok(PictureSection::Absent { reason })
+        }
+    }
+}
+
+fn find_run<'a>(runs: &'a [Run], wanted: &Path) -> Result<&'a Run> {
+    let unique = |path: &Path| path.canonicalize().ok();
+    let by_path = runs
+        .iter()
+        .find(|run| unique(wanted).is_some() && unique(run.path()) == unique(wanted));
+    let by_name = || runs.iter().find(|run| Path::new(run.name()) == wanted);
+    by_path.or_else(by_name).with_context(|| {
+        let names: Vec<&str> = runs.iter().map(Run::name).take(8).collect();
+        format!(
+            "--picture: expected one of the runs ({}), got {}",
+            names.join(", "),
+            wanted.display()
+        )
+    })
+}
+
+fn pictures(arguments: &ReportArgs, run: &Run, threads: usize) -> Result<Pictures> {
+    let path = find_checkpoint(run.path())?;
+    let checkpoint = checkpoint::load(&path)?;
+    let source = arguments.data.as_deref().or_else(|| run.data_source());
+    let in_checkpoint =
+        || training_value(&checkpoint.metadata, "/data/source").and_then(|source| source.as_str());
+    let source = source
+        .or_else(in_checkpoint)
+        .context("the run does not say which data set it was trained on")?;
+    let limits = match arguments.limit {
+        Some(limit) => [Some(limit); 2],
+        None => [run.data_limit(), None],
+    };
+    let images = open_images(source, limits, checkpoint.metadata.image_size, threads)?;
+    let encoder = Encoder::from_checkpoint(&checkpoint, &Device::Cpu)
+        .with_context(|| format!("the encoder of {} cannot be built", path.display()))?;
+    let found = represent_with_bar(&encoder, Row::Pretrained, &images)?;
+    Ok(Pictures::new(run, &images, &found.features)?)
 }

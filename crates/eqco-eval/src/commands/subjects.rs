@@ -137,23 +137,12 @@ impl SubjectArgs {
                     "the checkpoint does not say which data set it was trained on: give --data",
                 )?,
         };
-        let part = |split| {
-            let whole = open(&source, split)?;
-            Ok::<_, anyhow::Error>(match self.limit {
-                Some(limit) => limited(whole, limit),
-                None => whole,
-            })
-        };
         let image_size = self.image_size.unwrap_or(metadata.image_size);
-        // Decoding is a small part of the work beside an encoder.
-        let workers = (threads / 4).max(1);
-        let (train, test) = (part(Split::Train)?, part(Split::Test)?);
-        let images = EvalImages::new(train, test, image_size, workers);
-        images.with_context(|| format!("{source} cannot be used for an evaluation"))
+        open_images(&source, [self.limit; 2], image_size, threads)
     }
 }
 
-/// Sizes the one pool that all kernels share, 0 for a thread a core; answers with its size.
+/// Sizes the one pool that all kernels share, 0 for one thread a core; answers with its size.
 pub(super) fn start_threads(threads: u16) -> Result<usize> {
     let threads = match threads {
         0 => thread::available_parallelism().map_or(1, usize::from),
@@ -164,6 +153,30 @@ pub(super) fn start_threads(threads: u16) -> Result<usize> {
         .build_global();
     pool.with_context(|| format!("{threads} threads cannot be started"))?;
     Ok(threads)
+}
+
+/// Opens both parts of a data set, with at most so many images of the training and of the test part.
+pub(super) fn open_images(
+    source: &str,
+    limits: [Option<usize>; 2],
+    image_size: usize,
+    threads: usize,
+) -> Result<EvalImages> {
+    let part = |split, limit: Option<usize>| {
+        let whole = open(source, split)?;
+        Ok::<_, anyhow::Error>(match limit {
+            Some(limit) => limited(whole, limit),
+            None => whole,
+        })
+    };
+    // Decoding is a small part of the work beside an encoder.
+    let workers = (threads / 4).max(1);
+    let (train, test) = (
+        part(Split::Train, limits[0])?,
+        part(Split::Test, limits[1])?,
+    );
+    let images = EvalImages::new(train, test, image_size, workers);
+    images.with_context(|| format!("{source} cannot be used for an evaluation"))
 }
 
 impl OpenedSubjects<'_> {
@@ -233,7 +246,11 @@ pub(super) fn training_value<'a>(
 }
 
 /// [`represent`] with a bar on stderr, where that is a terminal.
-fn represent_with_bar(encoder: &Encoder, row: Row, images: &EvalImages) -> Result<Representation> {
+pub(super) fn represent_with_bar(
+    encoder: &Encoder,
+    row: Row,
+    images: &EvalImages,
+) -> Result<Representation> {
     let style = ProgressStyle::with_template("{msg} {wide_bar} {percent:>3}%  ETA {eta}")?;
     let bar = ProgressBar::new(images.count() as u64).with_style(style);
     bar.set_message(format!("images through the {} encoder", row.name()));

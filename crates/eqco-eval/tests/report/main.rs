@@ -1,0 +1,5 @@
+//! `eqco-eval report` as a user meets it: run folders in, one page out.
+
+mod browser;
+mod pages;
+mod run_folders;
