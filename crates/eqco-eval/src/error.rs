@@ -126,6 +126,12 @@ pub enum EvalError {
         /// What the encoder says.
         reason: String,
     },
+    /// The system gives no thread.
+    #[error("a thread cannot be started: {reason}")]
+    Thread {
+        /// What the system says.
+        reason: String,
+    },
     /// The data set cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),

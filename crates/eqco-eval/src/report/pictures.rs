@@ -7,7 +7,7 @@ use super::html::table;
 use super::neighbours::neighbour_figure;
 use super::{ReportError, Run};
 use crate::accuracy::{Accuracy, confusion};
-use crate::{EvalImages, FeaturePair, Features, KnnConfig, knn_predictions};
+use crate::{EvalError, EvalImages, FeaturePair, Features, KnnConfig, knn_predictions};
 
 /// Points of the map.
 const MOST_POINTS: usize = 2_000;
@@ -55,7 +55,10 @@ impl Pictures {
         let predictions = knn_predictions(features, &config)?;
         let accuracy = Accuracy::of(&predictions, test.labels(), test.class_count());
         let names = images.class_names();
-        let mut figures = vec![neighbour_figure(images, features)?, map_figure(test, names)];
+        let mut figures = vec![
+            neighbour_figure(images, features)?,
+            map_figure(test, names)?,
+        ];
         figures.push(accuracy_figure(&accuracy, names, &config));
         let counts = confusion(&predictions, test.labels(), test.class_count());
         let mut confusions = None;
@@ -84,12 +87,12 @@ impl Pictures {
 }
 
 /// The map of test images, at most 2,000 at equal distances in the order of the data set.
-fn map_figure(test: &Features, names: &[String]) -> Figure {
+fn map_figure(test: &Features, names: &[String]) -> Result<Figure, EvalError> {
     let count = test.count().min(MOST_POINTS);
     let rows: Vec<usize> = (0..count)
         .map(|place| place * test.count() / count)
         .collect();
-    let points = embedding_map(test, &rows);
+    let points = embedding_map(test, &rows)?;
     let mut classes: Vec<Class> = (names.iter().enumerate())
         .map(|(label, name)| {
             let (name, points) = (name.clone(), Vec::new());
@@ -113,7 +116,7 @@ fn map_figure(test: &Features, names: &[String]) -> Figure {
          components; nothing in it is random. Axes have no meaning.",
         grouped(count as u64)
     );
-    Figure::chart("map", caption, scatter.draw())
+    Ok(Figure::chart("map", caption, scatter.draw()))
 }
 
 /// Classes beyond the number of styles share one, in grey: those with the fewest points.
