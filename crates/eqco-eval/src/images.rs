@@ -9,7 +9,26 @@ use eqco_data::recipe::{Recipe, RecipeConfig, RecipeName};
 use crate::{EvalError, FeaturePair, Features, Origin};
 
 /// Turns the pixels of a batch `[N, S, S, 3]` into its features, row-major `[N, dim]`.
-type Describe<'a> = dyn FnMut(&[u8]) -> Result<Vec<f32>, EvalError> + 'a;
+pub(crate) type Describe<'a> = dyn FnMut(&[u8]) -> Result<Vec<f32>, EvalError> + 'a;
+
+/// How images are seen: all of an evaluation in the same way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Side of the square that is seen, in pixels.
+    pub image_size: usize,
+    /// Threads that decode; 0 for one a processor core.
+    pub workers: usize,
+}
+
+/// The features of every image of a data set that can be read, in the order of the data set.
+pub(crate) struct Rows {
+    /// Which images.
+    pub(crate) indices: Vec<u32>,
+    /// One label per row; none where the data set is unlabelled.
+    pub(crate) labels: Vec<u32>,
+    /// Row-major `[rows, dim]`.
+    pub(crate) values: Vec<f32>,
+}
 
 /// Labelled training and test images of one data set, seen at one size.
 ///
@@ -20,8 +39,7 @@ type Describe<'a> = dyn FnMut(&[u8]) -> Result<Vec<f32>, EvalError> + 'a;
 pub struct EvalImages {
     train: Arc<dyn Dataset>,
     test: Arc<dyn Dataset>,
-    image_size: usize,
-    workers: usize,
+    view: View,
 }
 
 impl EvalImages {
@@ -58,17 +76,43 @@ impl EvalImages {
             let (train, test) = (a[label].clone(), b[label].clone());
             return Err(EvalError::ClassNames { label, train, test });
         }
-        Ok(Self {
-            train,
-            test,
+        let view = View {
             image_size,
             workers,
-        })
+        };
+        Ok(Self { train, test, view })
+    }
+
+    /// The same test images, seen in the same way, with another training part.
+    ///
+    /// # Errors
+    /// Those of [`EvalImages::new`].
+    pub fn with_train(&self, train: Arc<dyn Dataset>) -> Result<Self, EvalError> {
+        let View {
+            image_size,
+            workers,
+        } = self.view;
+        Self::new(train, Arc::clone(&self.test), image_size, workers)
     }
 
     /// Side of the square that is seen, in pixels.
     pub fn image_size(&self) -> usize {
-        self.image_size
+        self.view.image_size
+    }
+
+    /// How images are seen.
+    pub fn view(&self) -> View {
+        self.view
+    }
+
+    /// The training part.
+    pub fn train(&self) -> &Arc<dyn Dataset> {
+        &self.train
+    }
+
+    /// The test part.
+    pub fn test(&self) -> &Arc<dyn Dataset> {
+        &self.test
     }
 
     /// Number of training images.
@@ -114,6 +158,20 @@ impl EvalImages {
         )
     }
 
+    /// Passes the test images alone through `describe`.
+    ///
+    /// # Errors
+    /// Those of reading the images and of `describe`.
+    pub(crate) fn test_features(
+        &self,
+        representation: &str,
+        dim: usize,
+        describe: &mut Describe<'_>,
+    ) -> Result<Features, EvalError> {
+        let origin = Origin::new(self.test.name(), "test", representation);
+        self.part(&self.test, origin, dim, &mut |_| {}, describe)
+    }
+
     fn part(
         &self,
         dataset: &Arc<dyn Dataset>,
@@ -122,39 +180,60 @@ impl EvalImages {
         progress: &mut dyn FnMut(usize),
         describe: &mut Describe<'_>,
     ) -> Result<Features, EvalError> {
-        let recipe = Recipe::new(RecipeConfig::new(RecipeName::Eval, self.image_size))?;
-        let config = LoaderConfig {
-            batch_size: batch_size(self.image_size),
-            workers: self.workers,
-            drop_last: false,
-            shuffle: false,
-            ..LoaderConfig::default()
-        };
-        let loader = Loader::new(Arc::clone(dataset), vec![recipe], config)?;
-        let (mut values, mut labels) = (Vec::with_capacity(dataset.len() * dim), Vec::new());
-        let mut seen = vec![false; dataset.len()];
-        let mut done = 0;
-        for batch in loader.epoch(0, 0) {
-            let batch = batch?;
-            let rows = describe(&batch.views[0])?;
-            for ((&index, &label), row) in batch
-                .indices
-                .iter()
-                .zip(&batch.labels)
-                .zip(rows.chunks_exact(dim))
-            {
-                // The loader puts another image in the place of an unreadable one. To count that one
-                // twice would be wrong, so the unreadable image is left out instead.
-                if !std::mem::replace(&mut seen[index as usize], true) {
-                    values.extend_from_slice(row);
-                    labels.push(label);
-                }
-            }
-            done += batch.len();
-            progress(done);
-        }
-        Features::new(origin, values, dim, labels, dataset.class_names().len())
+        let rows = rows_of(dataset, self.view, dim, progress, describe)?;
+        let classes = dataset.class_names().len();
+        Features::new(origin, rows.values, dim, rows.labels, classes)
     }
+}
+
+/// Passes every image of `dataset` once through `describe`; `progress` is told the number of images done.
+///
+/// # Errors
+/// Those of reading the images and of `describe`.
+pub(crate) fn rows_of(
+    dataset: &Arc<dyn Dataset>,
+    view: View,
+    dim: usize,
+    progress: &mut dyn FnMut(usize),
+    describe: &mut Describe<'_>,
+) -> Result<Rows, EvalError> {
+    let recipe = Recipe::new(RecipeConfig::new(RecipeName::Eval, view.image_size))?;
+    let config = LoaderConfig {
+        batch_size: batch_size(view.image_size),
+        workers: view.workers,
+        drop_last: false,
+        shuffle: false,
+        ..LoaderConfig::default()
+    };
+    let loader = Loader::new(Arc::clone(dataset), vec![recipe], config)?;
+    let mut rows = Rows {
+        indices: Vec::with_capacity(dataset.len()),
+        labels: Vec::new(),
+        values: Vec::with_capacity(dataset.len() * dim),
+    };
+    let mut seen = vec![false; dataset.len()];
+    let mut done = 0;
+    for batch in loader.epoch(0, 0) {
+        let batch = batch?;
+        let values = describe(&batch.views[0])?;
+        for (place, (&index, row)) in batch
+            .indices
+            .iter()
+            .zip(values.chunks_exact(dim))
+            .enumerate()
+        {
+            // The loader puts another image in the place of an unreadable one. To count that one
+            // twice would be wrong, so the unreadable image is left out instead.
+            if !std::mem::replace(&mut seen[index as usize], true) {
+                rows.values.extend_from_slice(row);
+                rows.labels.extend(batch.labels.get(place));
+                rows.indices.push(index);
+            }
+        }
+        done += batch.len();
+        progress(done);
+    }
+    Ok(rows)
 }
 
 /// Images per batch: 256, fewer where images are so large that an encoder's activations for them

@@ -4,13 +4,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::accuracy::{Accuracy, first_largest};
-use crate::product::{Matrix, multiply};
+use crate::neighbours::{Neighbour, nearest_neighbours};
 use crate::{EvalError, FeaturePair, Features, Protocol};
-
-/// Queries that one task classifies; fixed, so that results do not depend on the thread count.
-const QUERY_BLOCK: usize = 128;
-/// Training rows compared with a block of queries at a time: bounds the memory for similarities.
-const BANK_BLOCK: usize = 2048;
 
 /// Settings of the nearest-neighbour evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,86 +82,21 @@ pub struct KnnResult {
 pub fn knn(features: &FeaturePair, config: &KnnConfig) -> Result<KnnResult, EvalError> {
     let (bank, queries) = (features.train(), features.test());
     config.check(bank.count())?;
-    let bank_units = unit_rows(bank);
-    let query_units = unit_rows(queries);
-    let predictions: Vec<u32> = query_units
-        .par_chunks(QUERY_BLOCK * queries.dim())
-        .flat_map_iter(|block| {
-            nearest(block, &bank_units, bank.dim(), config.neighbours)
-                .into_iter()
-                .map(|neighbours| vote(&neighbours, bank, config.temperature))
-        })
+    let found = nearest_neighbours(
+        bank.values(),
+        queries.values(),
+        bank.dim(),
+        config.neighbours,
+    );
+    let predictions: Vec<u32> = found
+        .par_iter()
+        .map(|neighbours| vote(neighbours, bank, config.temperature))
         .collect();
     let method = "weighted k nearest neighbours, cosine similarity (Wu et al. 2018, section 3.4)";
     Ok(KnnResult {
         accuracy: Accuracy::of(&predictions, queries.labels(), queries.class_count()),
         protocol: Protocol::new(method, config, features),
     })
-}
-
-/// All rows scaled to length 1 (rows of zeros stay), row-major `[count, dim]`.
-fn unit_rows(features: &Features) -> Vec<f32> {
-    let mut units = features.values().to_vec();
-    units.par_chunks_mut(features.dim()).for_each(|row| {
-        // In f64, where the square of no f32 overflows or vanishes.
-        let length = row
-            .iter()
-            .map(|&v| f64::from(v).powi(2))
-            .sum::<f64>()
-            .sqrt();
-        if length > 0.0 {
-            row.iter_mut()
-                .for_each(|value| *value = (f64::from(*value) / length) as f32);
-        }
-    });
-    units
-}
-
-/// A training image near a query.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Neighbour {
-    similarity: f32,
-    index: usize,
-}
-
-/// For every row of `queries` its `count` nearest rows of `bank`, the nearest first.
-fn nearest(queries: &[f32], bank: &[f32], dim: usize, count: usize) -> Vec<Vec<Neighbour>> {
-    let rows = queries.len() / dim;
-    let mut nearest = vec![Vec::with_capacity(count + 1); rows];
-    let mut similarities = Vec::new();
-    for (block, bank_rows) in bank.chunks(BANK_BLOCK * dim).enumerate() {
-        let columns = bank_rows.len() / dim;
-        similarities.resize(rows * columns, 0.0);
-        multiply(
-            &mut similarities,
-            Matrix::new(queries, rows, dim, dim),
-            Matrix::new(bank_rows, columns, dim, dim).transposed(),
-        );
-        for (found, row) in nearest.iter_mut().zip(similarities.chunks_exact(columns)) {
-            for (column, &similarity) in row.iter().enumerate() {
-                keep(
-                    found,
-                    count,
-                    Neighbour {
-                        similarity,
-                        index: block * BANK_BLOCK + column,
-                    },
-                );
-            }
-        }
-    }
-    nearest
-}
-
-/// Puts `candidate` into its place among the `count` nearest so far. Candidates come in the order
-/// of their indices, so that an equal one belongs behind those already there.
-fn keep(nearest: &mut Vec<Neighbour>, count: usize, candidate: Neighbour) {
-    if nearest.len() == count && candidate.similarity <= nearest[count - 1].similarity {
-        return;
-    }
-    let place = nearest.partition_point(|other| other.similarity >= candidate.similarity);
-    nearest.insert(place, candidate);
-    nearest.truncate(count);
 }
 
 /// The class with the largest sum of exp(similarity / temperature) over the neighbours.
@@ -210,18 +140,7 @@ mod tests {
     }
 
     fn predict(bank: &Features, query: &[f32], neighbours: usize, temperature: f64) -> u32 {
-        let near = nearest(
-            &unit_rows(&features(
-                "test",
-                query,
-                query.len(),
-                &[0],
-                bank.class_count(),
-            )),
-            &unit_rows(bank),
-            bank.dim(),
-            neighbours,
-        );
+        let near = nearest_neighbours(bank.values(), query, bank.dim(), neighbours);
         vote(&near[0], bank, temperature)
     }
 
@@ -293,20 +212,6 @@ mod tests {
         assert_eq!(predict(&bank, &[1.0, 0.0], 1, 0.07), 2);
         // Two neighbours of different classes with the same weight: the lower label.
         assert_eq!(predict(&bank, &[1.0, 0.0], 2, 0.07), 1);
-        // The same across the blocks of the bank, which are longer than this run of equals.
-        let rows = BANK_BLOCK + 7;
-        let labels: Vec<u32> = (0..rows as u32).map(|row| u32::from(row >= 5)).collect();
-        let near = nearest(&[1.0, 0.0], &[0.6, 0.8].repeat(rows), 2, 5);
-        let indices: Vec<usize> = near[0].iter().map(|neighbour| neighbour.index).collect();
-        assert_eq!(indices, [0, 1, 2, 3, 4]);
-        assert_eq!(
-            vote(
-                &near[0],
-                &features("train", &[1.0].repeat(rows), 1, &labels, 2),
-                1.0
-            ),
-            0
-        );
     }
 
     #[test]

@@ -1,9 +1,15 @@
 //! The commands of the program, one file each. Results go to stdout; everything else to stderr.
 
+mod embed;
+mod finetune;
 mod knn;
 mod linear;
+mod neighbors;
 mod report;
+mod semi;
+mod source;
 mod subjects;
+mod supervised;
 
 use std::io;
 
@@ -11,7 +17,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-/// Measure what a frozen, pre-trained encoder has learnt.
+/// Measure and use what a pre-trained encoder has learnt.
 #[derive(Debug, Parser)]
 #[command(name = "eqco-eval", version)]
 pub(crate) struct Cli {
@@ -25,6 +31,14 @@ enum Command {
     Knn(knn::KnnArgs),
     /// Train a linear classifier on the representation and measure it on test images
     Linear(linear::LinearArgs),
+    /// Write representations into a file for other programs
+    Embed(embed::EmbedArgs),
+    /// Find the training images that are nearest to given images
+    Neighbors(neighbors::NeighborsArgs),
+    /// Train the whole network with labels, from the checkpoint's backbone
+    Finetune(finetune::FinetuneArgs),
+    /// Do the same with a share of the labels, and compare with a linear probe on these
+    Semi(semi::SemiArgs),
 }
 
 /// Runs the command of a command line.
@@ -37,5 +51,9 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Knn(arguments) => knn::run(arguments),
         Command::Linear(arguments) => linear::run(arguments),
+        Command::Embed(arguments) => embed::run(arguments),
+        Command::Neighbors(arguments) => neighbors::run(arguments),
+        Command::Finetune(arguments) => finetune::run(arguments),
+        Command::Semi(arguments) => semi::run(arguments),
     }
 }
