@@ -28,6 +28,9 @@ pub enum RecipeName {
     Cifar,
     /// 28-pixel grey images: crop 0.4–1, strong brightness and contrast, nothing on colour.
     Fashion,
+    /// Training with labels: crop 0.08–1 and flip, nothing on colour (torchvision's ImageNet reference; SimCLR's fine-tuning,
+    /// appendix B.8).
+    Supervised,
     /// No randomness: resize and centre crop; the identity if the image has the size already.
     Eval,
 }
@@ -107,6 +110,7 @@ impl RecipeConfig {
             RecipeName::Simclr => ([0.08, 1.0], [0.8, 0.8, 0.8, 0.2], 0.2, 0.5),
             RecipeName::Cifar => ([0.2, 1.0], [0.4, 0.4, 0.4, 0.1], 0.2, 0.0),
             RecipeName::Fashion => ([0.4, 1.0], [0.6, 0.6, 0.0, 0.0], 0.0, 0.0),
+            RecipeName::Supervised => ([0.08, 1.0], [0.0; 4], 0.0, 0.0),
             RecipeName::Eval => return config,
         };
         config.crop_scale.get_or_insert(crop_scale);

@@ -6,11 +6,12 @@ use eqco_data::{DataError, Image};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-const RANDOM: [RecipeName; 4] = [
+const RANDOM: [RecipeName; 5] = [
     RecipeName::MocoV2,
     RecipeName::Simclr,
     RecipeName::Cifar,
     RecipeName::Fashion,
+    RecipeName::Supervised,
 ];
 
 fn rng() -> ChaCha8Rng {
@@ -234,6 +235,29 @@ fn presets_have_the_values_of_their_papers() {
     ];
     assert_eq!(jitter, [0.8, 0.8, 0.8, 0.2].map(Some));
     assert_eq!(resolved(RecipeName::Cifar).blur_probability, Some(0.0));
+}
+
+#[test]
+fn supervised_views_keep_their_colours() {
+    // Four planes of one colour each: a crop mixes neighbours, and no view has a value that none of them has.
+    let quarter = |x: usize, y: usize| [40 + 100 * (x / 16) as u8, 60 + 90 * (y / 16) as u8, 200];
+    let pixels = (0..32).flat_map(|y| (0..32).flat_map(move |x| quarter(x, y)));
+    let image = Image::new(32, 32, pixels.collect()).unwrap();
+    let config = RecipeConfig::new(RecipeName::Supervised, 16);
+    assert_eq!(config.resolved().crop_scale, Some([0.08, 1.0]));
+    let views = views(config, &image, 500);
+    assert!(views.iter().all(|view| view.chunks(3).all(|pixel| {
+        (40..=140).contains(&pixel[0]) && (60..=150).contains(&pixel[1]) && pixel[2] == 200
+    })));
+    // Red falls to the right in a flipped view, half of those that show both.
+    let [rising, falling] =
+        [|a, b| a < b, |a: u8, b: u8| a > b].map(|order: fn(u8, u8) -> bool| {
+            views
+                .iter()
+                .filter(|view| order(view[0], view[15 * 3]))
+                .count()
+        });
+    assert!(rising > 80 && falling > 80, "{rising} {falling}");
 }
 
 #[test]

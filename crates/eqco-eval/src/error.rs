@@ -1,8 +1,10 @@
 //! What can be wrong with an evaluation.
 
+use std::io;
 use std::path::PathBuf;
 
 use eqco_data::DataError;
+use eqco_models::error::ModelError;
 
 /// An error of this crate: what was expected, what was found and where.
 ///
@@ -132,12 +134,50 @@ pub enum EvalError {
         /// What the system says.
         reason: String,
     },
+    /// Supervised training has lost its way.
+    #[error(
+        "training diverged: the loss of step {step} is {loss} at learning rate {learning_rate}"
+    )]
+    TrainingDiverged {
+        /// The step, from 0.
+        step: u64,
+        /// Its loss.
+        loss: f64,
+        /// Its learning rate.
+        learning_rate: f64,
+    },
+    /// A result cannot be put where it is wanted.
+    #[error("{}: expected {expected}, found {found}", path.display())]
+    OutputPlace {
+        /// The file or folder to be written.
+        path: PathBuf,
+        /// What would do.
+        expected: String,
+        /// What is there.
+        found: String,
+        /// What to do about it.
+        next: &'static str,
+    },
+    /// The operating system refused to write a result; an older file of that name is untouched.
+    #[error("cannot write {}", path.display())]
+    Unwritable {
+        /// The file or folder.
+        path: PathBuf,
+        /// The reason it gave.
+        source: io::Error,
+    },
     /// The data set cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),
     /// The encoder cannot be loaded or run.
     #[error("the encoder failed")]
     Model(#[from] candle_core::Error),
+}
+
+impl From<ModelError> for EvalError {
+    fn from(error: ModelError) -> Self {
+        EvalError::Model(error.into())
+    }
 }
 
 impl EvalError {
@@ -162,6 +202,14 @@ impl EvalError {
             EvalError::Mismatch { .. } | EvalError::ClassNames { .. } => {
                 "training and test part must come from the same data set and the same encoder"
             }
+            EvalError::TrainingDiverged { .. } => "give a lower --lr",
+            EvalError::OutputPlace { next, .. } => next,
+            EvalError::Unwritable { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    "the disk is full: free some space, or choose another disk with --out"
+                }
+                _ => "choose a place that you may write to with --out",
+            },
             EvalError::Data(error) => return error.hint(),
             _ => return None,
         };

@@ -10,7 +10,26 @@ use crate::in_memory::InMemory;
 use crate::{EvalError, FeaturePair, Features, Origin};
 
 /// Turns the pixels of a batch `[N, S, S, 3]` into its features, row-major `[N, dim]`.
-type Describe<'a> = dyn FnMut(&[u8]) -> Result<Vec<f32>, EvalError> + 'a;
+pub(crate) type Describe<'a> = dyn FnMut(&[u8]) -> Result<Vec<f32>, EvalError> + 'a;
+
+/// How images are seen: all of an evaluation in the same way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Side of the square that is seen, in pixels.
+    pub image_size: usize,
+    /// Threads that decode; 0 for one a processor core.
+    pub workers: usize,
+}
+
+/// The features of every image of a data set that can be read, in the order of the data set.
+pub(crate) struct Rows {
+    /// Which images.
+    pub(crate) indices: Vec<u32>,
+    /// One label per row; none where the data set is unlabelled.
+    pub(crate) labels: Vec<u32>,
+    /// Row-major `[rows, dim]`.
+    pub(crate) values: Vec<f32>,
+}
 
 /// Labelled training and test images of one data set, seen at one size.
 ///
@@ -21,8 +40,7 @@ type Describe<'a> = dyn FnMut(&[u8]) -> Result<Vec<f32>, EvalError> + 'a;
 pub struct EvalImages {
     train: Arc<dyn Dataset>,
     test: Arc<dyn Dataset>,
-    image_size: usize,
-    workers: usize,
+    view: View,
 }
 
 impl EvalImages {
@@ -59,12 +77,23 @@ impl EvalImages {
             let (train, test) = (a[label].clone(), b[label].clone());
             return Err(EvalError::ClassNames { label, train, test });
         }
-        Ok(Self {
-            train,
-            test,
+        let view = View {
             image_size,
             workers,
-        })
+        };
+        Ok(Self { train, test, view })
+    }
+
+    /// The same test images, seen in the same way, with another training part.
+    ///
+    /// # Errors
+    /// Those of [`EvalImages::new`].
+    pub fn with_train(&self, train: Arc<dyn Dataset>) -> Result<Self, EvalError> {
+        let View {
+            image_size,
+            workers,
+        } = self.view;
+        Self::new(train, Arc::clone(&self.test), image_size, workers)
     }
 
     /// At most so many images of each part, in balanced classes, decoded and cropped now and kept in memory: for a
@@ -75,26 +104,21 @@ impl EvalImages {
     pub fn in_memory(&self, train: usize, test: usize) -> Result<Self, EvalError> {
         let keep = |dataset: &Arc<dyn Dataset>, count: usize| {
             let dataset = limited(Arc::clone(dataset), count);
-            let (side, mut images) = (self.image_size, Vec::new());
-            let bytes = side * side * 3;
-            let origin = Origin::new(dataset.name(), "", "images");
-            // Features of one number, for their labels and for the choice of what is readable.
-            let kept = self.part(&dataset, origin, 1, &mut |_| {}, &mut |pixels| {
-                let first = images.len() / bytes;
-                images.extend_from_slice(pixels);
-                Ok((first..images.len() / bytes)
-                    .map(|place| place as f32)
-                    .collect())
+            let side = self.view.image_size;
+            let mut images = Vec::new();
+            // A row is the place of its image among all that were read: only some of them are kept.
+            let rows = rows_of(&dataset, self.view, 1, &mut |_| {}, &mut |pixels| {
+                let first = images.len();
+                let read = pixels.chunks_exact(side * side * 3);
+                images.extend(read.map(<[u8]>::to_vec));
+                Ok((first..images.len()).map(|place| place as f32).collect())
             })?;
-            let image = |place: &f32| {
-                let pixels = images[*place as usize * bytes..][..bytes].to_vec();
-                Image::new(side, side, pixels)
-            };
+            let image = |place: &f32| Image::new(side, side, images[*place as usize].clone());
             Ok::<Arc<dyn Dataset>, EvalError>(Arc::new(InMemory {
                 name: dataset.name().to_owned(),
                 class_names: dataset.class_names().to_vec(),
-                images: kept.values().iter().map(image).collect::<Result<_, _>>()?,
-                labels: kept.labels().to_vec(),
+                images: rows.values.iter().map(image).collect::<Result<_, _>>()?,
+                labels: rows.labels,
             }))
         };
         Ok(Self {
@@ -106,7 +130,22 @@ impl EvalImages {
 
     /// Side of the square that is seen, in pixels.
     pub fn image_size(&self) -> usize {
-        self.image_size
+        self.view.image_size
+    }
+
+    /// How images are seen.
+    pub fn view(&self) -> View {
+        self.view
+    }
+
+    /// The training part, images as they are, before they are resized and cut.
+    pub fn train(&self) -> &Arc<dyn Dataset> {
+        &self.train
+    }
+
+    /// The test part in the same way.
+    pub fn test(&self) -> &Arc<dyn Dataset> {
+        &self.test
     }
 
     /// Number of training images.
@@ -122,16 +161,6 @@ impl EvalImages {
     /// Class names in the order of the labels.
     pub fn class_names(&self) -> &[String] {
         self.train.class_names()
-    }
-
-    /// The training images as they are, before they are resized and cut.
-    pub fn train(&self) -> &dyn Dataset {
-        &*self.train
-    }
-
-    /// The test images as they are, before they are resized and cut.
-    pub fn test(&self) -> &dyn Dataset {
-        &*self.test
     }
 
     /// Passes every image once through `describe`. `progress` is told the number of images done, of
@@ -162,6 +191,20 @@ impl EvalImages {
         )
     }
 
+    /// Passes the test images alone through `describe`.
+    ///
+    /// # Errors
+    /// Those of reading the images and of `describe`.
+    pub(crate) fn test_features(
+        &self,
+        representation: &str,
+        dim: usize,
+        describe: &mut Describe<'_>,
+    ) -> Result<Features, EvalError> {
+        let origin = Origin::new(self.test.name(), "test", representation);
+        self.part(&self.test, origin, dim, &mut |_| {}, describe)
+    }
+
     fn part(
         &self,
         dataset: &Arc<dyn Dataset>,
@@ -170,42 +213,62 @@ impl EvalImages {
         progress: &mut dyn FnMut(usize),
         describe: &mut Describe<'_>,
     ) -> Result<Features, EvalError> {
-        let recipe = Recipe::new(RecipeConfig::new(RecipeName::Eval, self.image_size))?;
-        let config = LoaderConfig {
-            batch_size: batch_size(self.image_size),
-            workers: self.workers,
-            drop_last: false,
-            shuffle: false,
-            ..LoaderConfig::default()
-        };
-        let loader = Loader::new(Arc::clone(dataset), vec![recipe], config)?;
-        let mut values = Vec::with_capacity(dataset.len() * dim);
-        let (mut labels, mut images) = (Vec::new(), Vec::new());
-        let mut seen = vec![false; dataset.len()];
-        let mut done = 0;
-        for batch in loader.epoch(0, 0) {
-            let batch = batch?;
-            let rows = describe(&batch.views[0])?;
-            for ((&index, &label), row) in batch
-                .indices
-                .iter()
-                .zip(&batch.labels)
-                .zip(rows.chunks_exact(dim))
-            {
-                // The loader puts another image in the place of an unreadable one. To count that one
-                // twice would be wrong, so the unreadable image is left out instead.
-                if !std::mem::replace(&mut seen[index as usize], true) {
-                    values.extend_from_slice(row);
-                    labels.push(label);
-                    images.push(index as usize);
-                }
-            }
-            done += batch.len();
-            progress(done);
-        }
-        let features = Features::new(origin, values, dim, labels, dataset.class_names().len())?;
+        let rows = rows_of(dataset, self.view, dim, progress, describe)?;
+        let classes = dataset.class_names().len();
+        let images = rows.indices.iter().map(|&index| index as usize).collect();
+        let features = Features::new(origin, rows.values, dim, rows.labels, classes)?;
         Ok(features.with_images(images))
     }
+}
+
+/// Passes every image of `dataset` once through `describe`; `progress` is told the number of images done.
+///
+/// # Errors
+/// Those of reading the images and of `describe`.
+pub(crate) fn rows_of(
+    dataset: &Arc<dyn Dataset>,
+    view: View,
+    dim: usize,
+    progress: &mut dyn FnMut(usize),
+    describe: &mut Describe<'_>,
+) -> Result<Rows, EvalError> {
+    let recipe = Recipe::new(RecipeConfig::new(RecipeName::Eval, view.image_size))?;
+    let config = LoaderConfig {
+        batch_size: batch_size(view.image_size),
+        workers: view.workers,
+        drop_last: false,
+        shuffle: false,
+        ..LoaderConfig::default()
+    };
+    let loader = Loader::new(Arc::clone(dataset), vec![recipe], config)?;
+    let mut rows = Rows {
+        indices: Vec::with_capacity(dataset.len()),
+        labels: Vec::new(),
+        values: Vec::with_capacity(dataset.len() * dim),
+    };
+    let mut seen = vec![false; dataset.len()];
+    let mut done = 0;
+    for batch in loader.epoch(0, 0) {
+        let batch = batch?;
+        let values = describe(&batch.views[0])?;
+        for (place, (&index, row)) in batch
+            .indices
+            .iter()
+            .zip(values.chunks_exact(dim))
+            .enumerate()
+        {
+            // The loader puts another image in the place of an unreadable one. To count that one
+            // twice would be wrong, so the unreadable image is left out instead.
+            if !std::mem::replace(&mut seen[index as usize], true) {
+                rows.values.extend_from_slice(row);
+                rows.labels.extend(batch.labels.get(place));
+                rows.indices.push(index);
+            }
+        }
+        done += batch.len();
+        progress(done);
+    }
+    Ok(rows)
 }
 
 /// Images per batch: 256, fewer where images are so large that an encoder's activations for them

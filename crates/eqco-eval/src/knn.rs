@@ -4,7 +4,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::accuracy::{Accuracy, first_largest};
-use crate::nearest::{Neighbour, nearest_rows};
+use crate::neighbours::{Neighbour, nearest_neighbours};
 use crate::{EvalError, FeaturePair, Features, Protocol};
 
 /// Settings of the nearest-neighbour evaluation.
@@ -96,8 +96,14 @@ pub fn knn(features: &FeaturePair, config: &KnnConfig) -> Result<KnnResult, Eval
 pub fn knn_predictions(features: &FeaturePair, config: &KnnConfig) -> Result<Vec<u32>, EvalError> {
     let (bank, queries) = (features.train(), features.test());
     config.check(bank.count())?;
-    let nearest = nearest_rows(bank, queries, config.neighbours)?;
-    Ok((nearest.par_iter())
+    let found = nearest_neighbours(
+        bank.values(),
+        queries.values(),
+        bank.dim(),
+        config.neighbours,
+    );
+    Ok(found
+        .par_iter()
         .map(|neighbours| vote(neighbours, bank, config.temperature))
         .collect())
 }
@@ -143,8 +149,7 @@ mod tests {
     }
 
     fn predict(bank: &Features, query: &[f32], neighbours: usize, temperature: f64) -> u32 {
-        let query = features("test", query, query.len(), &[0], bank.class_count());
-        let near = nearest_rows(bank, &query, neighbours).unwrap();
+        let near = nearest_neighbours(bank.values(), query, bank.dim(), neighbours);
         vote(&near[0], bank, temperature)
     }
 

@@ -1,6 +1,7 @@
 //! Rows of pictures as one picture, each with a coloured frame where wanted.
 
 use eqco_data::Image;
+use eqco_data::decode::MAX_PIXELS;
 use image::imageops::{self, FilterType};
 use image::{ExtendedColorType, ImageEncoder, Rgb, RgbImage, codecs::png::PngEncoder};
 
@@ -40,16 +41,23 @@ impl GridGeometry {
     }
 }
 
-/// Rows of pictures, top to bottom and left to right; `Some` is the RGB colour of a picture's frame.
-/// Rows may differ in length, what is missing stays white.
-pub type PictureGrid = [Vec<(Image, Option<[u8; 3]>)>];
+/// One picture of a grid.
+#[derive(Clone, Debug)]
+pub struct Tile {
+    /// What is shown.
+    pub image: Image,
+    /// Colour (RGB) of a frame around it.
+    pub frame: Option<[u8; 3]>,
+}
 
-/// Draws `rows` as one picture on white. Of each image the square in its centre is shown: enlarged
+/// Draws `rows`, top to bottom and left to right, as one picture on white. Rows may differ in length, what is missing stays
+/// white. Of each image the square in its centre is shown: enlarged
 /// without smoothing, so that small images show their pixels, or reduced with smoothing.
 ///
 /// # Errors
-/// [`EvalError::InvalidSetting`] if there is no picture, or if the side is 0.
-pub fn picture_grid(rows: &PictureGrid, geometry: GridGeometry) -> Result<Image, EvalError> {
+/// [`EvalError::InvalidSetting`] if there is no picture, if the side is 0, or if the whole would have more than [`MAX_PIXELS`]
+/// pixels.
+pub fn picture_grid(rows: &[Vec<Tile>], geometry: GridGeometry) -> Result<Image, EvalError> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     if columns == 0 || geometry.side == 0 {
         let got = format!("{columns} pictures of {} pixels", geometry.side);
@@ -60,9 +68,14 @@ pub fn picture_grid(rows: &PictureGrid, geometry: GridGeometry) -> Result<Image,
         ));
     }
     let (width, height) = geometry.size(rows.len(), columns);
+    if width.saturating_mul(height) > MAX_PIXELS {
+        let expected = format!("at most {MAX_PIXELS} pixels: fewer rows or columns");
+        let got = format!("{width}x{height}");
+        return Err(EvalError::setting("picture grid", expected, got));
+    }
     let mut canvas = RgbImage::from_pixel(width as u32, height as u32, Rgb([255; 3]));
     for (row, pictures) in rows.iter().enumerate() {
-        for (column, (picture, frame)) in pictures.iter().enumerate() {
+        for (column, Tile { image, frame }) in pictures.iter().enumerate() {
             let (left, top) = geometry.corner(row, column);
             if let Some(colour) = frame {
                 let (side, frame) = (geometry.side + 2 * geometry.frame, geometry.frame);
@@ -74,7 +87,7 @@ pub fn picture_grid(rows: &PictureGrid, geometry: GridGeometry) -> Result<Image,
                     (top - frame) as i64,
                 );
             }
-            let picture = centre_square(picture, geometry.side as u32);
+            let picture = centre_square(image, geometry.side as u32);
             imageops::replace(&mut canvas, &picture, left as i64, top as i64);
         }
     }
@@ -127,10 +140,13 @@ mod tests {
 
     #[test]
     fn pictures_stand_where_the_geometry_says_with_their_frames() {
-        let plain = |value| Image::new(2, 3, vec![value; 18]).unwrap();
+        let plain = |value, frame| Tile {
+            image: Image::new(2, 3, vec![value; 18]).unwrap(),
+            frame,
+        };
         let rows = [
-            vec![(plain(10), None), (plain(20), Some([0, 200, 0]))],
-            vec![(plain(30), Some([200, 0, 0]))],
+            vec![plain(10, None), plain(20, Some([0, 200, 0]))],
+            vec![plain(30, Some([200, 0, 0]))],
         ];
         let grid = picture_grid(&rows, GEOMETRY).unwrap();
         assert_eq!((grid.width(), grid.height()), (15, 16));
@@ -176,16 +192,11 @@ mod tests {
     fn a_grid_without_pictures_is_refused() {
         let error = picture_grid(&[], GEOMETRY).unwrap_err().to_string();
         assert!(error.ends_with("got 0 pictures of 4 pixels"), "{error}");
-        let rows = [vec![(Image::new(1, 1, vec![0; 3]).unwrap(), None)]];
-        assert!(
-            picture_grid(
-                &rows,
-                GridGeometry {
-                    side: 0,
-                    ..GEOMETRY
-                }
-            )
-            .is_err()
-        );
+        let image = Image::new(1, 1, vec![0; 3]).unwrap();
+        let rows = [vec![Tile { image, frame: None }]];
+        for side in [0, 1 << 20] {
+            let geometry = GridGeometry { side, ..GEOMETRY };
+            assert!(picture_grid(&rows, geometry).is_err(), "{side}");
+        }
     }
 }

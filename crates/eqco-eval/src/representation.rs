@@ -89,7 +89,7 @@ fn add_tensor(hash: &mut Sha256, name: &str, tensor: &Tensor) -> Result<(), Eval
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use candle_core::Device;
     use eqco_models::{
         Architecture, EncoderConfig, HeadKind, Normalization, ProjectionHeadConfig, Stem,
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
     use crate::images::tests::{gradients, images};
 
-    fn encoder(seed: u64) -> Encoder {
+    pub(crate) fn encoder(seed: u64) -> Encoder {
         let config = EncoderConfig {
             architecture: Architecture::Resnet18,
             width: 2,

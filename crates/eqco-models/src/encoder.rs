@@ -241,6 +241,16 @@ impl Encoder {
             .to_tensor()
     }
 
+    /// Embeddings `[N,D]`, f32, of unit length, of u8 images `[N,S,S,3]`, with running statistics; changes nothing.
+    ///
+    /// # Errors
+    /// When the number of bytes does not fit the image size.
+    pub fn embed_pixels(&self, pixels: &[u8], image_size: usize) -> Result<Tensor> {
+        let images = self.upload(pixels, image_size)?;
+        self.embed(&mut self.tape(Mode::Evaluation), &images)?
+            .to_tensor()
+    }
+
     /// Loads all parameters and buffers by name from behind `prefix`.
     ///
     /// # Errors

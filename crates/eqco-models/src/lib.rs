@@ -4,6 +4,7 @@ pub mod backend;
 pub mod buffer;
 pub mod candle_bridge;
 pub mod checkpoint;
+pub mod classifier;
 pub mod encoder;
 pub mod error;
 mod huge_pages;
@@ -22,6 +23,7 @@ pub mod resnet;
 mod saved_state;
 pub mod tape;
 
+pub use classifier::Classifier;
 pub use encoder::Encoder;
 pub use normalization::Normalization;
 pub use precision::Precision;

@@ -271,6 +271,18 @@ impl ParameterBuilder {
         self.declare(name, ParameterRole::Bias, values, &[out])
     }
 
+    /// Weight `[out, in]` and bias `[out]` of a linear layer, named `weight` and `bias`, all zero: a classifier without an
+    /// opinion.
+    ///
+    /// # Errors
+    /// When a size is 0 or the device cannot allocate.
+    pub fn zero_linear(&mut self, out: usize, input: usize) -> Result<(Parameter, Parameter)> {
+        let (role, zeros) = (ParameterRole::LinearWeight, vec![0.0; out * input]);
+        let weight = self.declare("weight", role, zeros, &[out, input])?;
+        let bias = self.declare("bias", ParameterRole::Bias, vec![0.0; out], &[out])?;
+        Ok((weight, bias))
+    }
+
     /// Scale (every entry `scale`) and shift (zeros) of a normalisation layer, named `weight` and `bias`.
     ///
     /// # Errors

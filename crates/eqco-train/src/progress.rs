@@ -266,7 +266,7 @@ mod tests {
         };
         assert_eq!(
             bar_line(&measured, 106),
-            "epoch 3/20 ━━━━──── ETA 4:10 loss 2.314/5.55 contrast 87% 912 images/s data 3% g 0.90 MI>=1.53 kNN 43.1%"
+            "epoch 3/20 ━━━━───── ETA 4:10 loss 2.314/5.55 contrast 87% 912 images/s data 3% g 0.90 MI>=1.53 kNN 43.1%"
         );
     }
 

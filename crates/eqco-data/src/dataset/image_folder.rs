@@ -1,15 +1,10 @@
 //! Folders of JPEG and PNG files, with or without a folder per class.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::{Dataset, Split};
 use crate::{DataError, Image, decode};
-
-/// The largest image file that is read.
-const MAX_FILE_BYTES: u64 = 256 << 20;
 
 const EXPECTED: &str =
     "images (.jpg, .jpeg or .png) in train/CLASS/, in CLASS/, or without classes";
@@ -207,15 +202,7 @@ impl Dataset for ImageFolder {
     }
 
     fn image(&self, index: usize) -> Result<Image, DataError> {
-        let path = self.path(index);
-        let io_error = |error| DataError::io(&path, error);
-        let file = File::open(&path).map_err(io_error)?;
-        let size = file.metadata().map_err(io_error)?.len();
-        let mut bytes = Vec::with_capacity(size.min(MAX_FILE_BYTES) as usize);
-        file.take(MAX_FILE_BYTES)
-            .read_to_end(&mut bytes)
-            .map_err(io_error)?;
-        decode::decode(&bytes, &path.to_string_lossy())
+        decode::read_file(&self.path(index))
     }
 
     fn describe(&self, index: usize) -> String {

@@ -7,7 +7,14 @@ mod jpeg;
 mod jpeg_structure;
 mod png;
 
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
 use crate::{DataError, Image};
+
+/// The largest image file that is read.
+const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// The longest side that is decoded, in pixels; checked before any pixel memory is allocated.
 pub const MAX_SIDE: usize = 16_384;
@@ -42,6 +49,26 @@ pub fn decode(bytes: &[u8], name: &str) -> Result<Image, DataError> {
         reason,
     })?;
     Image::new(width, height, pixels)
+}
+
+/// Reads and decodes one PNG or JPEG file.
+///
+/// # Errors
+/// [`DataError::Layout`] if there is something else than a file at `path`, [`DataError::Io`], and those of [`decode`].
+pub fn read_file(path: &Path) -> Result<Image, DataError> {
+    let io_error = |error| DataError::io(path, error);
+    // Looked at before it is opened: opening a pipe would wait for its other end.
+    if !path.metadata().map_err(io_error)?.is_file() {
+        let found = "a folder or a device";
+        return Err(DataError::layout(path, "a JPEG or PNG file", found));
+    }
+    let file = File::open(path).map_err(io_error)?;
+    let size = file.metadata().map_err(io_error)?.len();
+    let mut bytes = Vec::with_capacity(size.min(MAX_FILE_BYTES) as usize);
+    file.take(MAX_FILE_BYTES)
+        .read_to_end(&mut bytes)
+        .map_err(io_error)?;
+    decode(&bytes, &path.to_string_lossy())
 }
 
 /// Width, height and RGB bytes, or the reason why not.

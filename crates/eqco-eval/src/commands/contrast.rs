@@ -15,7 +15,7 @@ use eqco_models::checkpoint::{self, Checkpoint};
 use serde::Deserialize;
 
 use super::output::print;
-use super::subjects::{start_threads, training_value};
+use super::source::{start_threads, training_value};
 
 /// Stands before the names of the momentum encoder's tensors in a checkpoint.
 const MOMENTUM_ENCODER: &str = "momentum_encoder.";

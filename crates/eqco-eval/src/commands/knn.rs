@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use eqco_eval::{KnnConfig, ResultTable, knn};
 
-use super::output::{print, print_json};
+use super::output::{as_json, print};
 use super::subjects::SubjectArgs;
 
 /// Flags of `knn`.
@@ -38,7 +38,8 @@ pub(super) fn run(arguments: &KnnArgs) -> Result<()> {
         outcomes.push((*row, knn(features, &config)?));
     }
     if arguments.subjects.json {
-        return print_json(&subjects.checkpoint, &outcomes);
+        let by_key = outcomes.iter().map(|(row, outcome)| (row.key(), outcome));
+        return print(&as_json(&subjects.checkpoint, by_key)?);
     }
     let mut table = ResultTable::new(&["kNN top-1 %"]);
     for (row, outcome) in &outcomes {

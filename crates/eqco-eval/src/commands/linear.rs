@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use eqco_eval::{LinearProbeConfig, ResultTable, linear_probe};
 
-use super::output::{print, print_json};
+use super::output::{as_json, print};
 use super::subjects::SubjectArgs;
 
 /// Flags of `linear`.
@@ -47,7 +47,8 @@ pub(super) fn run(arguments: &LinearArgs) -> Result<()> {
         outcomes.push((*row, linear_probe(features, &config)?));
     }
     if arguments.subjects.json {
-        return print_json(&subjects.checkpoint, &outcomes);
+        let by_key = outcomes.iter().map(|(row, outcome)| (row.key(), outcome));
+        return print(&as_json(&subjects.checkpoint, by_key)?);
     }
     let mut table = ResultTable::new(&["linear top-1 %", "training part %"]);
     for (row, outcome) in &outcomes {

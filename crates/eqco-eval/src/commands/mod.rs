@@ -1,11 +1,17 @@
 //! The commands of the program, one file each. Results go to stdout; everything else to stderr.
 
 mod contrast;
+mod embed;
+mod finetune;
 mod knn;
 mod linear;
+mod neighbors;
 mod output;
 mod report;
+mod semi;
+mod source;
 mod subjects;
+mod supervised;
 
 use std::io;
 
@@ -13,7 +19,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-/// Measure what a frozen, pre-trained encoder has learnt.
+/// Measure and use what a pre-trained encoder has learnt.
 #[derive(Debug, Parser)]
 #[command(name = "eqco-eval", version)]
 pub(crate) struct Cli {
@@ -31,6 +37,14 @@ enum Command {
     Contrast(contrast::ContrastArgs),
     /// Write a page about runs: tables, charts, and pictures of what the best one has learnt
     Report(report::ReportArgs),
+    /// Write representations into a file for other programs
+    Embed(embed::EmbedArgs),
+    /// Find the training images that are nearest to given images
+    Neighbors(neighbors::NeighborsArgs),
+    /// Train the whole network with labels, from the checkpoint's backbone
+    Finetune(finetune::FinetuneArgs),
+    /// Do the same with a share of the labels, and compare with a linear probe on these
+    Semi(semi::SemiArgs),
 }
 
 /// Runs the command of a command line.
@@ -45,5 +59,9 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         Command::Linear(arguments) => linear::run(arguments),
         Command::Contrast(arguments) => contrast::run(arguments),
         Command::Report(arguments) => report::run(arguments),
+        Command::Embed(arguments) => embed::run(arguments),
+        Command::Neighbors(arguments) => neighbors::run(arguments),
+        Command::Finetune(arguments) => finetune::run(arguments),
+        Command::Semi(arguments) => semi::run(arguments),
     }
 }

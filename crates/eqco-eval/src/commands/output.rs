@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::subjects::{CheckpointOrigin, Row};
+use super::source::CheckpointOrigin;
 
 /// The JSON form: `{"checkpoint": {…}, "results": {"pretrained": {…}, …}}`, every result with its
 /// protocol.
@@ -16,16 +16,16 @@ struct Report<'a> {
     results: Map<String, Value>,
 }
 
-/// Prints results as one JSON object.
-pub(super) fn print_json<Outcome: Serialize>(
+/// Results by their keys as the text of one JSON object.
+pub(super) fn as_json<Outcome: Serialize>(
     checkpoint: &CheckpointOrigin,
-    outcomes: &[(Row, Outcome)],
-) -> Result<()> {
+    outcomes: impl IntoIterator<Item = (impl Into<String>, Outcome)>,
+) -> Result<String> {
     let results = outcomes
-        .iter()
-        .map(|(row, outcome)| Ok((row.key().to_owned(), serde_json::to_value(outcome)?)));
+        .into_iter()
+        .map(|(key, outcome)| Ok((key.into(), serde_json::to_value(outcome)?)));
     let results = results.collect::<Result<_>>()?;
-    print(&serde_json::to_string_pretty(&Report {
+    Ok(serde_json::to_string_pretty(&Report {
         checkpoint,
         results,
     })?)

@@ -13,7 +13,8 @@ use eqco_models::Encoder;
 use eqco_models::checkpoint;
 
 use super::output::print;
-use super::subjects::{Row, open_images, represent_with_bar, start_threads, training_value};
+use super::source::{open_images, start_threads, training_value, view};
+use super::subjects::{Row, represent_with_bar};
 
 /// Flags of `report`.
 #[derive(Args, Debug)]
@@ -123,9 +124,13 @@ fn pictures(arguments: &ReportArgs, run: &Run, threads: usize) -> Result<Picture
         Some(limit) => [Some(limit); 2],
         None => [run.data_limit(), None],
     };
-    let images = open_images(source, limits, checkpoint.metadata.image_size, threads)?;
+    let images = open_images(
+        source,
+        limits,
+        view(checkpoint.metadata.image_size, threads),
+    )?;
     let encoder = Encoder::from_checkpoint(&checkpoint, &Device::Cpu)
         .with_context(|| format!("the encoder of {} cannot be built", path.display()))?;
-    let found = represent_with_bar(&encoder, Row::Pretrained, &images)?;
+    let found = represent_with_bar(&encoder, Row::Pretrained.name(), &images)?;
     Ok(Pictures::new(run, &images, &found.features)?)
 }

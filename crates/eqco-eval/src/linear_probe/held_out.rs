@@ -2,7 +2,7 @@
 
 use rand_chacha::ChaCha8Rng;
 
-use super::order;
+use crate::order;
 
 /// Row indices of the two parts; ascending, disjoint, together all rows.
 #[derive(Clone, Debug, PartialEq, Eq)]

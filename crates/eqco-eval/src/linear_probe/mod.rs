@@ -2,7 +2,6 @@
 
 mod config;
 mod held_out;
-mod order;
 mod softmax_regression;
 
 use serde::{Deserialize, Serialize};

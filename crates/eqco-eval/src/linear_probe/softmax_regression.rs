@@ -6,9 +6,10 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{LinearProbeConfig, order};
+use super::LinearProbeConfig;
 use crate::Features;
 use crate::accuracy::{first_largest, percent};
+use crate::order;
 use crate::product::{Matrix, multiply};
 
 /// Batch rows and weight rows that one task works on; fixed, so that results do not depend on the

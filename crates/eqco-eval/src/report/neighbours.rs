@@ -1,12 +1,12 @@
 //! Test images with the training images that the representation puts nearest to them.
 
-use eqco_data::Image;
-
 use super::chart::{Drawing, Text, text_width};
 use super::figure::Figure;
 use super::html::data_address;
-use crate::nearest::nearest_rows;
-use crate::{EvalError, EvalImages, FeaturePair, Features, GridGeometry, encode_png, picture_grid};
+use crate::{
+    EvalError, EvalImages, FeaturePair, Features, GridGeometry, Tile, encode_png,
+    nearest_neighbours, picture_grid,
+};
 
 /// Most rows of the grid.
 const MOST_QUERIES: usize = 12;
@@ -68,26 +68,22 @@ pub(crate) fn neighbour_figure(
 ) -> Result<Figure, EvalError> {
     let (train, test) = (features.train(), features.test());
     let rows = queries(test);
-    let values = rows
+    let values: Vec<f32> = rows
         .iter()
         .flat_map(|&row| test.row(row))
         .copied()
         .collect();
     let labels: Vec<u32> = rows.iter().map(|&row| test.labels()[row]).collect();
-    let chosen = Features::new(
-        test.origin().clone(),
-        values,
-        test.dim(),
-        labels.clone(),
-        test.class_count(),
-    )?;
-    let nearest = nearest_rows(train, &chosen, NEIGHBOURS.min(train.count()))?;
+    let nearest = nearest_neighbours(train.values(), &values, train.dim(), NEIGHBOURS);
 
-    let mut pictures: Vec<Vec<(Image, Option<[u8; 3]>)>> = Vec::new();
+    let mut pictures: Vec<Vec<Tile>> = Vec::new();
     let mut captions: Vec<Vec<String>> = Vec::new();
     let name = |label: u32| images.class_names()[label as usize].as_str();
     for ((&row, &label), near) in rows.iter().zip(&labels).zip(&nearest) {
-        let mut line = vec![(images.test().image(test.images()[row])?, None)];
+        let mut line = vec![Tile {
+            image: images.test().image(test.images()[row])?,
+            frame: None,
+        }];
         let mut texts = vec![name(label).to_owned()];
         for neighbour in near {
             let other = train.labels()[neighbour.index];
@@ -96,10 +92,10 @@ pub(crate) fn neighbour_figure(
             } else {
                 OTHER_CLASS
             };
-            line.push((
-                images.train().image(train.images()[neighbour.index])?,
-                Some(frame),
-            ));
+            line.push(Tile {
+                image: images.train().image(train.images()[neighbour.index])?,
+                frame: Some(frame),
+            });
             texts.push(format!("{} {:.2}", name(other), neighbour.similarity));
         }
         pictures.push(line);

@@ -9,6 +9,7 @@ pub(crate) mod access;
 pub mod average_pool;
 pub mod batch_norm;
 pub mod conv2d;
+pub mod cross_entropy;
 pub mod element;
 pub mod factor;
 pub(crate) mod lanes;

@@ -10,6 +10,7 @@ use candle_core::{Result, Tensor};
 use eqco_models::ops::average_pool::global_average_pool;
 use eqco_models::ops::batch_norm::{Activate, BatchNorm};
 use eqco_models::ops::conv2d::conv2d;
+use eqco_models::ops::cross_entropy::cross_entropy;
 use eqco_models::ops::linear::linear;
 use eqco_models::ops::max_pool::max_pool;
 use eqco_models::ops::normalize::l2_normalize;
@@ -183,6 +184,22 @@ fn pools_and_linear_layers() -> Result<()> {
     })?;
     check("normalise", &none, &[rows], SMOOTH, |tape, x| {
         l2_normalize(tape, &x[0])
+    })
+}
+
+#[test]
+fn cross_entropies() -> Result<()> {
+    let (_, none) = declare(|_| Ok(()))?;
+    // More rows than one task handles, and an odd number of classes.
+    let logits = (hashed("logits", &[67, 5])? * 3.0)?;
+    let labels: Vec<u32> = (0..67).map(|row| row * row % 5).collect();
+    // One value close to 1, of which each logit moves a 67th: rounding asks for a long step.
+    let probe = Probe {
+        step: 0.1,
+        tolerance: 2e-3,
+    };
+    check("cross entropy", &none, &[logits], probe, |tape, x| {
+        cross_entropy(tape, &x[0], &labels)
     })
 }
 

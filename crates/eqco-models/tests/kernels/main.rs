@@ -3,6 +3,7 @@
 //! Inputs and weights come from a hash that `python/golden_ops.py` shares, so the stored files hold results alone.
 
 mod bf16;
+mod classifier;
 mod differentiate;
 mod encoder;
 mod finite_differences;

@@ -7,6 +7,7 @@ use eqco_models::buffer::BufferPool;
 use eqco_models::ops::average_pool::global_average_pool;
 use eqco_models::ops::batch_norm::{Activate, BatchNorm};
 use eqco_models::ops::conv2d::conv2d;
+use eqco_models::ops::cross_entropy::cross_entropy;
 use eqco_models::ops::linear::linear;
 use eqco_models::ops::max_pool::max_pool;
 use eqco_models::ops::normalize::l2_normalize;
@@ -65,6 +66,17 @@ fn linear_layers_name_their_weight() -> Result<()> {
         &["head.0.weight", "[N,I]", "[2, 2, 4]"],
     );
     assert_refused(run(&[2, 4], Some(&bias)), &["head.0.bias", "[6]", "[5]"]);
+    Ok(())
+}
+
+#[test]
+fn cross_entropies_name_the_label_and_its_row() -> Result<()> {
+    let run =
+        |shape: &[usize], labels: &[u32]| cross_entropy(&mut tape(), &constant(shape)?, labels);
+    assert_refused(run(&[2, 3], &[0, 3]), &["below 3", "found 3 in row 1"]);
+    assert_refused(run(&[2, 3], &[0]), &["2 rows", "found 1 labels"]);
+    assert_refused(run(&[0, 3], &[]), &["at least one row"]);
+    assert_refused(run(&[2, 3, 1], &[0, 0]), &["[N,C]", "[2, 3, 1]"]);
     Ok(())
 }
 

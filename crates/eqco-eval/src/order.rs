@@ -5,15 +5,17 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 /// What an order is for; part of the stream's name, so that two uses never share numbers.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Purpose {
+pub(crate) enum Purpose {
     /// Which images of a class are held out; numbered by class.
     HeldOut = 1,
     /// The order of the images in an epoch; numbered by epoch.
     Epoch = 2,
+    /// Which images of a class keep their label; numbered by class.
+    LabelShare = 3,
 }
 
 /// The stream with this name: the name is ChaCha's key.
-pub(super) fn stream(seed: u64, purpose: Purpose, number: u64) -> ChaCha8Rng {
+pub(crate) fn stream(seed: u64, purpose: Purpose, number: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..16].copy_from_slice(&number.to_le_bytes());
@@ -22,7 +24,7 @@ pub(super) fn stream(seed: u64, purpose: Purpose, number: u64) -> ChaCha8Rng {
 }
 
 /// Shuffles in place (Fisher and Yates); every order is equally likely.
-pub(super) fn shuffle(stream: &mut ChaCha8Rng, items: &mut [u32]) {
+pub(crate) fn shuffle(stream: &mut ChaCha8Rng, items: &mut [u32]) {
     for last in (1..items.len()).rev() {
         // 64 bits against at most 2^32 items: the bias is below 2^-32 and not worth a second draw.
         let other = ((u128::from(stream.next_u64()) * (last as u128 + 1)) >> 64) as usize;
@@ -58,6 +60,7 @@ mod tests {
             first(0, Purpose::Epoch, 0),
             first(1, Purpose::Epoch, 0),
             first(0, Purpose::HeldOut, 0),
+            first(0, Purpose::LabelShare, 0),
             first(0, Purpose::Epoch, 1),
         ];
         for (i, a) in all.iter().enumerate() {

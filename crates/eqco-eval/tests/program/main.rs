@@ -1,5 +1,9 @@
 //! The program as a user meets it: a checkpoint in, a table or JSON out.
 
+mod embed;
+mod neighbors;
+mod training;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -61,10 +65,14 @@ fn training() -> Value {
 }
 
 fn eqco_eval(arguments: &[&str], path: &Path) -> Output {
+    program(&[arguments, &[path.to_str().unwrap()]].concat())
+}
+
+/// The program with any arguments.
+fn program(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_eqco-eval"));
     command
         .args(arguments)
-        .arg(path)
         .env_remove("RUST_LOG")
         .output()
         .unwrap()

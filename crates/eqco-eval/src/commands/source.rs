@@ -1,0 +1,210 @@
+//! What every command starts from: a checkpoint, a data set and threads.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::{Context, Result, anyhow};
+use candle_core::Device;
+use clap::Args;
+use eqco_data::{Dataset, Split, limited, open};
+use eqco_eval::{EvalImages, View, find_checkpoint};
+use eqco_models::Encoder;
+use eqco_models::checkpoint::{self, Checkpoint, CheckpointMetadata};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use serde_json::Value;
+
+/// The checkpoint, as an argument or as a flag.
+#[derive(Args, Debug)]
+pub(super) struct CheckpointArgs {
+    /// Checkpoint, or the folder of a run, which stands for its last checkpoint
+    #[arg(
+        value_name = "CHECKPOINT|RUN_FOLDER",
+        required_unless_present = "checkpoint_flag"
+    )]
+    checkpoint: Option<PathBuf>,
+    /// The same as a flag
+    #[arg(
+        long = "checkpoint",
+        id = "checkpoint_flag",
+        value_name = "CHECKPOINT|RUN_FOLDER",
+        conflicts_with = "checkpoint"
+    )]
+    checkpoint_flag: Option<PathBuf>,
+}
+
+impl CheckpointArgs {
+    /// The path that was given.
+    pub(super) fn path(&self) -> &Path {
+        let given = self.checkpoint.as_deref();
+        given
+            .or(self.checkpoint_flag.as_deref())
+            .unwrap_or(Path::new("."))
+    }
+}
+
+/// The images, and with how many threads they are worked on.
+#[derive(Args, Debug)]
+pub(super) struct DataArgs {
+    /// Images: a manifest's name ("embedded", "cifar10", ...) or a path
+    /// [default: the data set of the checkpoint's training]
+    #[arg(long, value_name = "NAME|PATH")]
+    data: Option<String>,
+    /// Use at most this many training images and this many test images, in balanced classes
+    #[arg(long, value_name = "IMAGES")]
+    limit: Option<usize>,
+    /// Side of the square images in pixels [default: what the training configuration says]
+    #[arg(long, value_name = "PIXELS")]
+    image_size: Option<usize>,
+    /// Threads; 0 for one a core
+    #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
+    threads: u16,
+}
+
+/// A checkpoint that has been read, and where its images are.
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    pub(super) checkpoint: Checkpoint,
+    /// How images are seen.
+    pub(super) view: View,
+    data: String,
+    limit: Option<usize>,
+}
+
+/// Which encoder was measured; part of the JSON result.
+#[derive(Debug, Serialize)]
+pub(super) struct CheckpointOrigin {
+    pub(super) path: PathBuf,
+    /// Of all its tensors, before and after the evaluation.
+    pub(super) encoder_sha256: String,
+    pub(super) metadata: CheckpointMetadata,
+}
+
+impl DataArgs {
+    /// Starts the threads and reads the checkpoint that `given` means.
+    pub(super) fn open(&self, given: &Path) -> Result<Source> {
+        let threads = start_threads(self.threads)?;
+        let path = find_checkpoint(given)?;
+        let checkpoint = checkpoint::load(&path)?;
+        let metadata = &checkpoint.metadata;
+        let trained_on = || training_value(metadata, "/data/source")?.as_str();
+        let data = self.data.as_deref().or_else(trained_on);
+        let data = data
+            .context("the checkpoint does not say which data set it was trained on: give --data")?;
+        Ok(Source {
+            data: data.to_owned(),
+            limit: self.limit,
+            view: view(self.image_size.unwrap_or(metadata.image_size), threads),
+            path,
+            checkpoint,
+        })
+    }
+}
+
+/// Sizes the one pool that all kernels share, 0 for one thread a core; answers with its size.
+pub(super) fn start_threads(threads: u16) -> Result<usize> {
+    let threads = match threads {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        threads => usize::from(threads),
+    };
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global();
+    pool.with_context(|| format!("{threads} threads cannot be started"))?;
+    Ok(threads)
+}
+
+/// Opens both parts of a data set, with at most so many images of the training and of the test part.
+pub(super) fn open_images(
+    source: &str,
+    limits: [Option<usize>; 2],
+    view: View,
+) -> Result<EvalImages> {
+    let part = |split, limit: Option<usize>| {
+        let whole = open(source, split)?;
+        Ok::<_, anyhow::Error>(match limit {
+            Some(limit) => limited(whole, limit),
+            None => whole,
+        })
+    };
+    let (train, test) = (
+        part(Split::Train, limits[0])?,
+        part(Split::Test, limits[1])?,
+    );
+    let images = EvalImages::new(train, test, view.image_size, view.workers);
+    images.with_context(|| format!("{source} cannot be used for an evaluation"))
+}
+
+/// How images of this size are seen with so many threads.
+pub(super) fn view(image_size: usize, threads: usize) -> View {
+    View {
+        image_size,
+        // Decoding is a small part of the work beside an encoder.
+        workers: (threads / 4).max(1),
+    }
+}
+
+impl Source {
+    /// One part of the data set, no larger than asked for.
+    pub(super) fn part(&self, split: Split) -> Result<Arc<dyn Dataset>> {
+        let whole = open(&self.data, split)?;
+        Ok(match self.limit {
+            Some(limit) => limited(whole, limit),
+            None => whole,
+        })
+    }
+
+    /// Both parts, with classes.
+    pub(super) fn images(&self) -> Result<EvalImages> {
+        open_images(&self.data, [self.limit; 2], self.view)
+    }
+
+    /// The encoder of the checkpoint.
+    pub(super) fn encoder(&self) -> Result<Encoder> {
+        Encoder::from_checkpoint(&self.checkpoint, &Device::Cpu)
+            .with_context(|| format!("the encoder of {} cannot be built", self.path.display()))
+    }
+
+    /// The encoder as it was before the first step of the run that wrote the checkpoint. `flag` asked for it.
+    pub(super) fn encoder_at_initialisation(&self, flag: &str) -> Result<Encoder> {
+        let metadata = &self.checkpoint.metadata;
+        let seed = training_value(metadata, "/seed").and_then(Value::as_u64);
+        let seed = seed.ok_or_else(|| {
+            anyhow!("the checkpoint does not hold the seed of its run: leave {flag} away")
+        })?;
+        let (encoder, head) = (&metadata.encoder, &metadata.projection_head);
+        Ok(Encoder::new(
+            encoder,
+            head,
+            metadata.normalization,
+            seed,
+            &Device::Cpu,
+        )?)
+    }
+
+    /// What results say about the checkpoint.
+    pub(super) fn origin(self, encoder_sha256: String) -> CheckpointOrigin {
+        CheckpointOrigin {
+            path: self.path,
+            encoder_sha256,
+            metadata: self.checkpoint.metadata,
+        }
+    }
+}
+
+/// A value of the training configuration, whose form belongs to the program that trained.
+pub(super) fn training_value<'a>(
+    metadata: &'a CheckpointMetadata,
+    pointer: &str,
+) -> Option<&'a Value> {
+    metadata.training.pointer(pointer)
+}
+
+/// A bar on stderr, where that is a terminal, for `count` images.
+pub(super) fn image_bar(count: usize, message: String) -> Result<ProgressBar> {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {percent:>3}%  ETA {eta}")?;
+    let bar = ProgressBar::new(count as u64).with_style(style);
+    bar.set_message(message);
+    Ok(bar)
+}
