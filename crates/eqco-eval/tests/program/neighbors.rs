@@ -50,20 +50,17 @@ fn a_training_image_is_nearest_to_itself_and_the_picture_shows_it() {
 
     // 14 pixels become 98; a query and three neighbours in each of two rows.
     let picture = read_file(&out).unwrap();
-    assert_eq!(
-        (picture.width(), picture.height()),
-        (10 + 4 * 108, 10 + 2 * 108)
-    );
+    assert_eq!((picture.width(), picture.height()), (4 * 108 - 4, 2 * 108));
     let at = |x: usize, y: usize| &picture.pixels()[3 * (y * picture.width() + x)..][..3];
     for (x, y) in [(0, 0), (7, 7), (50, 41), (97, 97)] {
         assert_eq!(
-            at(10 + x, 10 + y),
-            at(118 + x, 10 + y),
+            at(3 + x, 3 + y),
+            at(111 + x, 3 + y),
             "query and first neighbour"
         );
     }
-    assert_eq!(at(7, 7), [0, 114, 178], "the query's frame");
-    assert_eq!(at(115, 7), [255; 3], "neighbours have none");
+    assert_eq!(at(0, 0), [0, 114, 178], "the query's frame");
+    assert_eq!(at(108, 0), [255; 3], "neighbours have none");
 
     let json = succeeded(neighbors(
         run.path(),
