@@ -262,4 +262,12 @@ fn what_cannot_be_is_said_before_anything_runs() {
     let stderr = refused(&["--vary=negativ=4,8"]);
     assert!(stderr.contains("unknown key `negativ`"), "{stderr}");
     assert!(refused(&["--vary=negatives"]).contains("expected KEY=A,B,C"));
+
+    fs::write(folder.path().join("sweep"), "").unwrap();
+    let output = sweep(folder.path(), &["--vary=negatives=4,8"]);
+    let stderr = text(&output.stderr);
+    assert!(
+        stderr.starts_with("error: sweep is a file or lies below one, expected a folder"),
+        "{stderr}"
+    );
 }

@@ -1,5 +1,6 @@
 //! The program as a user meets it: a checkpoint in, a table or JSON out.
 
+mod contrast;
 mod embed;
 mod neighbors;
 mod training;

@@ -40,18 +40,15 @@ pub(super) fn run(arguments: &SweepArgs) -> Result<ExitCode> {
 
 /// Keeps a second sweep out of the folder for as long as the file is open.
 fn lock(folder: &Path) -> Result<File, SweepError> {
-    let failed = |source| SweepError::File {
-        path: folder.to_owned(),
-        source,
-    };
-    fs::create_dir_all(folder).map_err(failed)?;
-    let file = File::create(folder.join(".lock")).map_err(failed)?;
+    fs::create_dir_all(folder).map_err(SweepError::file(folder))?;
+    let path = folder.join(".lock");
+    let file = File::create(&path).map_err(SweepError::file(&path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => Err(SweepError::Busy {
             path: folder.to_owned(),
         }),
-        Err(fs::TryLockError::Error(source)) => Err(failed(source)),
+        Err(fs::TryLockError::Error(source)) => Err(SweepError::file(path)(source)),
     }
 }
 

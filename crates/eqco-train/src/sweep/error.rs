@@ -55,6 +55,18 @@ pub enum SweepError {
         /// The folder.
         path: PathBuf,
     },
+    /// The folder, or one above it, is a file.
+    #[error("{} is a file or lies below one, expected a folder or a name that is free", path.display())]
+    NotAFolder {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The disk is full.
+    #[error("the disk is full: cannot write {}", path.display())]
+    DiskFull {
+        /// The file that could not be written.
+        path: PathBuf,
+    },
     /// A file or folder cannot be written or read.
     #[error("cannot use {}", path.display())]
     File {
@@ -66,9 +78,16 @@ pub enum SweepError {
 }
 
 impl SweepError {
-    pub(super) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    /// What the operating system says about `path`.
+    pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::File { path, source }
+        move |source| match source.kind() {
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+                Self::NotAFolder { path }
+            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
+            _ => Self::File { path, source },
+        }
     }
 
     /// What the user can do about it, where there is something to say beyond the error itself.
@@ -84,6 +103,8 @@ impl SweepError {
             Self::OtherRun { .. } => Some("choose another --out, or the settings of that sweep".to_owned()),
             Self::Busy { .. } => Some("wait for it, or choose another --out".to_owned()),
             Self::SameAxis { .. } => Some("put all values behind one --vary".to_owned()),
+            Self::DiskFull { .. } => Some("free some space; the same command goes on".to_owned()),
+            Self::NotAFolder { .. } => Some("choose another --out".to_owned()),
             Self::File { .. } => Some("choose an --out that you may write to, on a disk with space".to_owned()),
         }
     }

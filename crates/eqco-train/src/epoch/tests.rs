@@ -1,0 +1,253 @@
+//! Tests of the loop over an epoch.
+
+use std::fs;
+use std::sync::Arc;
+
+use candle_core::Device;
+use eqco_data::loader::{Loader, LoaderConfig};
+use eqco_data::recipe::{Recipe, RecipeConfig, RecipeName};
+use eqco_data::{Dataset, Image};
+use serde_json::Value;
+
+use super::*;
+use crate::run_folder::RunFolder;
+
+/// Ten images of one pixel.
+struct Dots;
+
+impl Dataset for Dots {
+    fn name(&self) -> &str {
+        "dots"
+    }
+    fn len(&self) -> usize {
+        10
+    }
+    fn class_names(&self) -> &[String] {
+        &[]
+    }
+    fn label(&self, _index: usize) -> Option<u32> {
+        None
+    }
+    fn image(&self, index: usize) -> Result<Image, DataError> {
+        Image::new(1, 1, vec![index as u8; 3])
+    }
+    fn describe(&self, index: usize) -> String {
+        index.to_string()
+    }
+}
+
+fn loader() -> Loader {
+    let recipe = Recipe::new(RecipeConfig::new(RecipeName::Eval, 1)).unwrap();
+    let config = LoaderConfig {
+        batch_size: 2,
+        workers: 1,
+        ..LoaderConfig::default()
+    };
+    Loader::new(Arc::new(Dots), vec![recipe], config).unwrap()
+}
+
+fn report(step: u64, loss: f64, contrast_top1: f64) -> StepReport {
+    let statistics = BatchStatistics {
+        loss,
+        contrast_top1,
+        positive_similarity: 0.9,
+        negative_similarity: 0.1,
+        gradient_scale: 0.5,
+        gradient_scale_deviation: 0.1,
+        guaranteed_bound: 1.0,
+        paper_bound: 2.0,
+    };
+    // The two axes of the plane.
+    let embeddings = Tensor::new(&[[1f32, 0.0], [0.0, 1.0]], &Device::Cpu).unwrap();
+    StepReport {
+        step,
+        learning_rate: 0.25,
+        statistics,
+        embeddings: [embeddings.clone(), embeddings],
+    }
+}
+
+/// A context that never waits for anything.
+fn context<'a>(
+    interrupt: &'a Interrupt,
+    parts: (&'a mut Progress, &'a mut Journal, &'a Profiler),
+    run: &'a RunConfig,
+    started: (Instant, u64),
+) -> EpochContext<'a> {
+    let (progress, journal, profiler) = parts;
+    EpochContext {
+        interrupt,
+        progress,
+        journal,
+        profiler,
+        run,
+        chance_loss: 5.5,
+        knn_top1: None,
+        started,
+    }
+}
+
+/// Runs the rest of an epoch of five steps from `next_step`, numbering the steps for `step`; also the metrics' lines.
+fn run(
+    next_step: u64,
+    log_every_steps: u64,
+    interrupt: &Interrupt,
+    mut step: impl FnMut(&Batch, u64) -> Result<StepReport>,
+) -> (Result<EpochTotals>, Position, Vec<Value>) {
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunFolder::create(folder.path()).unwrap();
+    let mut position = Position {
+        next_step,
+        steps_per_epoch: 5,
+        epochs: 3,
+    };
+    let (mut progress, mut journal) = (Progress::on_stderr(), Journal::open(&run).unwrap());
+    let settings = RunConfig {
+        log_every_steps,
+        geometry_every_steps: 4,
+        ..RunConfig::default()
+    };
+    let profiler = Profiler::off();
+    let parts = (&mut progress, &mut journal, &profiler);
+    let started = (Instant::now(), next_step);
+    let mut context = context(interrupt, parts, &settings, started);
+    let Cursor { epoch, next_batch } = position.cursor();
+    let mut number = next_step..;
+    let totals = train_epoch(
+        loader().epoch(epoch, next_batch),
+        &mut position,
+        &mut context,
+        |batch| step(batch, number.next().unwrap()),
+    );
+    let text = fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    (totals, position, lines)
+}
+
+#[test]
+fn an_epoch_does_every_step_once_and_means_are_means() {
+    let mut seen = Vec::new();
+    let (totals, position, lines) = run(5, 2, &Interrupt::default(), |batch, step| {
+        seen.push((step, batch.len()));
+        Ok(report(
+            step + 1,
+            step as f64,
+            if step < 7 { 1.0 } else { 0.0 },
+        ))
+    });
+    let totals = totals.unwrap();
+    assert_eq!(seen, [(5, 2), (6, 2), (7, 2), (8, 2), (9, 2)]);
+    assert_eq!((totals.loss(), totals.contrast_top1()), (7.0, 0.4));
+    assert_eq!(position.next_step, 10);
+    assert_eq!(
+        position.cursor(),
+        Cursor {
+            epoch: 2,
+            next_batch: 0
+        }
+    );
+    assert!(!position.is_finished());
+
+    let steps: Vec<u64> = lines
+        .iter()
+        .map(|line| line["step"].as_u64().unwrap())
+        .collect();
+    assert_eq!(steps, [6, 8]);
+    assert_eq!(
+        (&lines[0]["kind"], &lines[0]["epoch"]),
+        (&"step".into(), &1.into())
+    );
+    assert_eq!(
+        (&lines[0]["loss"], &lines[0]["learning_rate"]),
+        (&6.0.into(), &0.25.into())
+    );
+    assert_eq!(lines[0]["guaranteed_bound"], 1.0);
+    // Geometry on steps 4, 8, ...: two axes are two directions.
+    assert!(lines[0].get("effective_rank").is_none());
+    assert!((lines[1]["effective_rank"].as_f64().unwrap() - 2.0).abs() < 1e-6);
+    assert!(lines[0]["timing"]["seconds"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn the_first_batch_of_a_resumed_epoch_is_the_one_that_was_next() {
+    let collect = |next_step| {
+        let mut seen = Vec::new();
+        let (totals, ..) = run(next_step, 1, &Interrupt::default(), |batch, step| {
+            seen.push((step, batch.indices.clone()));
+            Ok(report(step + 1, 1.0, 1.0))
+        });
+        totals.unwrap();
+        seen
+    };
+    let whole = collect(5);
+    let rest = collect(7);
+    assert_eq!((whole.len(), rest.len()), (5, 3));
+    assert_eq!(whole[2..], rest);
+}
+
+#[test]
+fn an_interrupt_ends_the_epoch_after_the_step_in_hand() {
+    let interrupt = Interrupt::default();
+    let mut done = 0;
+    let (totals, position, lines) = run(0, 1, &interrupt, |_, step| {
+        done += 1;
+        if step == 2 {
+            interrupt.request();
+        }
+        Ok(report(step + 1, 1.0, 1.0))
+    });
+    totals.unwrap();
+    assert_eq!((done, position.next_step, lines.len()), (3, 3, 3));
+}
+
+#[test]
+fn a_step_that_fails_is_neither_counted_nor_recorded() {
+    let (totals, position, lines) = run(5, 1, &Interrupt::default(), |_, step| {
+        anyhow::ensure!(step != 7, "diverged");
+        Ok(report(step + 1, 1.0, 1.0))
+    });
+    assert_eq!(totals.unwrap_err().to_string(), "diverged");
+    assert_eq!((position.next_step, lines.len()), (7, 2));
+}
+
+#[test]
+fn the_display_counts_from_one_and_estimates_from_steps_done() {
+    let mut totals = EpochTotals::default();
+    let (second, half) = (Duration::from_secs(1), Duration::from_millis(500));
+    for _ in 0..4 {
+        totals.add(10, &report(1, 2.0, 0.5).statistics, second, half);
+    }
+    let ago = Instant::now().checked_sub(Duration::from_secs(14)).unwrap();
+    let position = Position {
+        next_step: 14,
+        steps_per_epoch: 10,
+        epochs: 3,
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunFolder::create(folder.path()).unwrap();
+    let (mut progress, mut journal) = (Progress::on_stderr(), Journal::open(&run).unwrap());
+    let (interrupt, profiler) = (Interrupt::default(), Profiler::off());
+    let parts = (&mut progress, &mut journal, &profiler);
+    let settings = RunConfig::default();
+    let context = context(&interrupt, parts, &settings, (ago, 0));
+    let standing = totals.standing(&position, &context);
+    assert_eq!((standing.gradient_scale, standing.chance_loss), (0.5, 5.5));
+    assert_eq!((standing.epoch, standing.epochs), (2, 3));
+    assert_eq!((standing.step, standing.steps), (4, 10));
+    assert_eq!(
+        (standing.images_per_second, standing.data_wait_share),
+        (10.0, 0.5)
+    );
+    // 14 of 30 steps took 14 s; the other 16 will take 16 s.
+    assert_eq!(standing.remaining.as_secs(), 16);
+
+    let end = Position {
+        next_step: 10,
+        ..position
+    };
+    let standing = totals.standing(&end, &context);
+    assert_eq!((standing.epoch, standing.step), (1, 10));
+}
