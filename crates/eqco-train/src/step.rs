@@ -40,7 +40,7 @@ pub struct StepReport {
     pub learning_rate: f64,
     /// The loss and its statistics.
     pub statistics: BatchStatistics,
-    /// Embeddings of query and key views `[M,D]` of the same images, see [`Contrast`](eqco_models::method::Contrast).
+    /// Embeddings of query and key views `[M,D]` of the same images, see [`Contrast`].
     pub embeddings: [Tensor; 2],
 }
 

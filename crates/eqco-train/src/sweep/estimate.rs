@@ -89,9 +89,8 @@ fn measure(arguments: PretrainArgs) -> Result<Cost> {
         let (mut started, mut steps) = (Instant::now(), 0);
         for batch in plan.loader.epoch(0, 0).take(1 + TIMED_STEPS as usize) {
             trainer.step(&batch?)?;
-            match steps {
-                0 => started = Instant::now(),
-                _ => (),
+            if steps == 0 {
+                started = Instant::now();
             }
             steps += 1;
         }

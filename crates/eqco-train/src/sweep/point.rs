@@ -99,7 +99,7 @@ fn settings_of_all(
     let mut settings = arguments.settings().map_err(failed)?;
     let mut add = |key: &str, value: Value| settings.push(setting(key, value, "sweep"));
     if resolved.config.threads == 0 {
-        let threads = if jobs == 0 { 1 } else { cores / jobs };
+        let threads = cores.checked_div(jobs).unwrap_or(1);
         add("threads", Value::from(threads.max(1)));
     }
     if !resolved.origins.contains_key("run.baselines") {

@@ -76,7 +76,10 @@ impl<'a> SideBySide<'a> {
         interrupt: &Interrupt,
         tell: &mut dyn FnMut(Event<'_>) -> Result<(), SweepError>,
     ) -> Result<(), SweepError> {
-        while !interrupt.is_requested() && !(running.is_empty() && self.waiting.is_empty()) {
+        while !interrupt.is_requested() {
+            if running.is_empty() && self.waiting.is_empty() {
+                break;
+            }
             if self.has_room(running)
                 && let Some(index) = self.waiting.pop_front()
             {
@@ -85,24 +88,27 @@ impl<'a> SideBySide<'a> {
             }
             tell(Event::Waiting(running, self.waiting.len()))?;
             thread::sleep(PAUSE);
-            let mut index = 0;
-            while index < running.len() {
-                let folder = || {
-                    self.launcher
-                        .folder(&self.grid.points[running[index].index])
-                };
-                let path = folder();
-                self.largest = self.largest.max(running[index].peak_memory());
-                match running[index].ended().map_err(SweepError::file(path))? {
-                    Some(finished) => {
-                        running.remove(index);
-                        tell(Event::Finished(&finished))?;
-                    }
-                    None => index += 1,
-                }
+            self.largest = running
+                .iter()
+                .filter_map(Running::peak_memory)
+                .chain(self.largest)
+                .max();
+            for finished in self.take_ended(running)? {
+                tell(Event::Finished(&finished))?;
             }
         }
         Ok(())
+    }
+
+    /// Takes the runs that have ended out of those under way.
+    fn take_ended(&self, running: &mut Vec<Running>) -> Result<Vec<Finished>, SweepError> {
+        let mut ended = Vec::new();
+        for run in running.iter_mut() {
+            let folder = self.launcher.folder(&self.grid.points[run.index]);
+            ended.extend(run.ended().map_err(SweepError::file(folder))?);
+        }
+        running.retain(|run| ended.iter().all(|finished| finished.index != run.index));
+        Ok(ended)
     }
 
     /// Whether one more run may begin. The first one runs alone until it has shown how much memory it takes; where the
