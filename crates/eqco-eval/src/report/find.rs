@@ -8,6 +8,9 @@ use super::ReportError;
 /// The file that makes a folder a run.
 pub(crate) const METRICS: &str = "metrics.jsonl";
 
+/// Where a sweep puts what runs that were stopped have left: they have been done anew since.
+const SET_ASIDE: &str = "interrupted";
+
 /// Runs that a page takes.
 const MOST_RUNS: usize = 200;
 
@@ -15,7 +18,7 @@ const MOST_RUNS: usize = 200;
 const DEPTH: usize = 2;
 
 /// The run folders that `paths` stand for: a folder with `metrics.jsonl` is one, any other stands for those up to two levels
-/// below it. The order is that of the paths, below each that of the names, numbers in them by value; a folder that is met
+/// below it, but not in a folder `interrupted`. The order is that of the paths, below each that of the names, numbers in them by value; a folder that is met
 /// twice is taken once.
 ///
 /// # Errors
@@ -64,7 +67,7 @@ fn search(path: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), Rep
     let mut folders = Vec::new();
     for entry in fs::read_dir(path).map_err(unreadable)? {
         let below = entry.map_err(unreadable)?.path();
-        if below.is_dir() {
+        if below.is_dir() && !below.ends_with(SET_ASIDE) {
             folders.push(below);
         }
     }
@@ -96,7 +99,14 @@ mod tests {
     #[test]
     fn runs_are_found_two_levels_down_in_the_order_of_their_names() {
         let root = tempfile::tempdir().unwrap();
-        for name in ["k16", "k4", "deep/er", "too/deep/for/me", "empty"] {
+        for name in [
+            "k16",
+            "k4",
+            "deep/er",
+            "too/deep/for/me",
+            "empty",
+            "interrupted/k4-1",
+        ] {
             let folder = root.path().join(name);
             fs::create_dir_all(&folder).unwrap();
             if name != "empty" {
