@@ -61,6 +61,7 @@ fn curve(quantity: &Quantity, group: &Group<'_>) -> Vec<(f64, [f64; 2])> {
             let deviation = quantity.deviation.map_or(0.0, |deviation| deviation(step));
             (step.step as f64, [(quantity.value)(step), deviation])
         })
+        .filter(|(_, [value, _])| !quantity.is_sparse || value.is_finite())
         .collect();
     binned(&points)
 }
@@ -270,6 +271,33 @@ mod tests {
         let points = curve(&topics(true)[0].quantities[0], &groups[0]);
         let losses: Vec<f64> = points.iter().map(|(_, [loss, _])| *loss).collect();
         assert_eq!(losses, [4.5, 3.5, 2.5, 1.5]);
+    }
+
+    #[test]
+    fn what_is_measured_now_and_then_is_one_line_and_what_is_lost_is_a_gap() {
+        let mut runs = [run("256.0", 16, 0.2, 0, [1.0; 2])];
+        for (step, rank) in runs[0]
+            .metrics
+            .steps
+            .iter_mut()
+            .zip([9.0, f64::NAN, f64::NAN, 6.0])
+        {
+            step.effective_rank = rank;
+            step.loss = rank;
+        }
+        let groups = by_seed(&runs);
+        let values = |stem: &str| -> Vec<f64> {
+            let topics = topics(true);
+            let topic = topics.iter().find(|topic| topic.stem == stem).unwrap();
+            let points = curve(&topic.quantities[0], &groups[0]);
+            points.iter().map(|(_, [value, _])| *value).collect()
+        };
+        assert_eq!(values("effective-rank"), [9.0, 6.0]);
+        let loss = values("loss");
+        assert!(
+            loss.len() == 4 && loss[1].is_nan() && loss[2].is_nan(),
+            "{loss:?}"
+        );
     }
 
     #[test]

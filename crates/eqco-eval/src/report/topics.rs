@@ -8,6 +8,8 @@ pub(crate) struct Quantity {
     pub(crate) value: fn(&StepRecord) -> f64,
     /// Half the height of the band around it.
     pub(crate) deviation: Option<fn(&StepRecord) -> f64>,
+    /// Whether it is measured on some steps only, so that one without a value is no gap.
+    pub(crate) is_sparse: bool,
 }
 
 impl Quantity {
@@ -16,6 +18,14 @@ impl Quantity {
             name,
             value,
             deviation: None,
+            is_sparse: false,
+        }
+    }
+
+    fn sparse(name: &'static str, value: fn(&StepRecord) -> f64) -> Self {
+        Self {
+            is_sparse: true,
+            ..Self::new(name, value)
         }
     }
 }
@@ -111,21 +121,23 @@ pub(crate) fn topics(has_bands: bool) -> Vec<Topic> {
             "Alignment",
             "alignment",
             "Mean squared distance of query and positive key, 0 to 4: lower is better aligned (Wang and Isola 2020).",
-            vec![Quantity::new("alignment", |step| step.alignment)],
+            vec![Quantity::sparse("alignment", |step| step.alignment)],
         ),
         topic(
             "uniformity",
             "Uniformity",
             "uniformity",
             "Log of the mean of exp(−2 d²) over pairs of queries: 0 when collapsed, lower is more even (Wang and Isola 2020).",
-            vec![Quantity::new("uniformity", |step| step.uniformity)],
+            vec![Quantity::sparse("uniformity", |step| step.uniformity)],
         ),
         topic(
             "effective-rank",
             "Effective rank",
             "effective rank (dimensions)",
             "Exponential of the entropy of the singular values of a batch of queries: 1 when collapsed (Roy and Vetterli 2007).",
-            vec![Quantity::new("effective rank", |step| step.effective_rank)],
+            vec![Quantity::sparse("effective rank", |step| {
+                step.effective_rank
+            })],
         ),
     ];
     if !has_bands {
