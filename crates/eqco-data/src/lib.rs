@@ -38,6 +38,6 @@ mod random;
 pub mod recipe;
 
 pub use cursor::Cursor;
-pub use dataset::{Dataset, Split, known_names, limited, open};
+pub use dataset::{Dataset, Split, known_names, limited, open, subset};
 pub use error::DataError;
 pub use image::Image;

@@ -2,17 +2,9 @@
 
 use std::sync::Arc;
 
-use eqco_data::{DataError, Dataset, Image};
+use eqco_data::{Dataset, subset};
 
 use crate::{EvalError, order};
-
-/// Some images of another data set, in its order.
-struct Part {
-    whole: Arc<dyn Dataset>,
-    name: String,
-    /// Indices into the whole, ascending.
-    indices: Vec<u32>,
-}
 
 /// The share `share` (above 0, at most 1) of every class of `dataset`, rounded to the nearest whole number of images but at
 /// least one, drawn by `seed`: SimCLR's semi-supervised protocol (Chen et al. 2020, section 4 and appendix B, "1 % and 10 %
@@ -48,11 +40,7 @@ pub fn label_share(
     }
     indices.sort_unstable();
     let name = format!("{}, {} labelled images", dataset.name(), indices.len());
-    Ok(Arc::new(Part {
-        whole: Arc::clone(dataset),
-        name,
-        indices,
-    }))
+    Ok(subset(Arc::clone(dataset), name, indices))
 }
 
 /// Whether `share` is above 0 and at most 1.
@@ -67,34 +55,10 @@ pub fn check_share(share: f64) -> Result<(), EvalError> {
     Err(EvalError::setting("share", expected, share))
 }
 
-impl Dataset for Part {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn len(&self) -> usize {
-        self.indices.len()
-    }
-
-    fn class_names(&self) -> &[String] {
-        self.whole.class_names()
-    }
-
-    fn label(&self, index: usize) -> Option<u32> {
-        self.whole.label(self.indices[index] as usize)
-    }
-
-    fn image(&self, index: usize) -> Result<Image, DataError> {
-        self.whole.image(self.indices[index] as usize)
-    }
-
-    fn describe(&self, index: usize) -> String {
-        self.whole.describe(self.indices[index] as usize)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use eqco_data::Image;
+
     use super::*;
     use crate::images::tests::{MemoryImages, gradients};
 

@@ -3,16 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Dataset;
-use crate::{DataError, Image};
-
-/// A part of another data set.
-struct Limited {
-    whole: Arc<dyn Dataset>,
-    name: String,
-    /// Indices into the whole, ascending.
-    indices: Vec<u32>,
-}
+use super::{Dataset, subset};
 
 /// The first `count` images of `dataset`, equally many of each class (classes that run out leave
 /// their share to the others; if it does not divide evenly, the first classes get one more). Of an
@@ -40,41 +31,5 @@ pub fn limited(dataset: Arc<dyn Dataset>, count: usize) -> Arc<dyn Dataset> {
     let mut indices: Vec<u32> = rounds.take(count).collect();
     indices.sort_unstable();
     let name = format!("{}, {count} images", dataset.name());
-    Arc::new(Limited {
-        whole: dataset,
-        name,
-        indices,
-    })
-}
-
-impl Limited {
-    fn index(&self, index: usize) -> usize {
-        self.indices[index] as usize
-    }
-}
-
-impl Dataset for Limited {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn len(&self) -> usize {
-        self.indices.len()
-    }
-
-    fn class_names(&self) -> &[String] {
-        self.whole.class_names()
-    }
-
-    fn label(&self, index: usize) -> Option<u32> {
-        self.whole.label(self.index(index))
-    }
-
-    fn image(&self, index: usize) -> Result<Image, DataError> {
-        self.whole.image(self.index(index))
-    }
-
-    fn describe(&self, index: usize) -> String {
-        self.whole.describe(self.index(index))
-    }
+    subset(dataset, name, indices)
 }

@@ -6,6 +6,7 @@ mod idx;
 mod image_folder;
 mod limited;
 mod open;
+mod subset;
 mod synthetic;
 
 use crate::{DataError, Image};
@@ -16,6 +17,7 @@ pub use idx::Idx;
 pub use image_folder::ImageFolder;
 pub use limited::limited;
 pub use open::{known_names, open};
+pub use subset::subset;
 pub use synthetic::Synthetic;
 
 /// A finite list of images with or without labels. Reading is thread-safe.

@@ -166,10 +166,18 @@ impl<'a> Sweep<'a> {
 
     /// The last words: the table, and what has gone wrong.
     fn finish(&mut self, interrupt: &Interrupt) -> Result<ExitCode> {
-        for state in &mut self.states {
-            if *state == RUNNING {
-                *state = STOPPED;
+        for index in 0..self.states.len() {
+            if self.states[index] != RUNNING {
+                continue;
             }
+            // One that was asked to stop may have come to its end first.
+            self.states[index] = match self.launcher.state(&self.grid.points[index])? {
+                RunState::Complete(outcome) => {
+                    self.outcomes[index] = outcome;
+                    COMPLETE
+                }
+                _ => STOPPED,
+            };
         }
         write_table(self.folder, &self.grid, &self.outcomes, &self.states)?;
         super::print(&format!(

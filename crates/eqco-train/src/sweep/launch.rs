@@ -141,7 +141,7 @@ impl Launcher {
 impl Running {
     /// Whether the run has done its first step, so that its memory is about as large as it will be.
     pub fn is_under_way(&self) -> bool {
-        Outcome::read(&self.folder).steps.is_some()
+        Outcome::standing(&self.folder).is_some()
     }
 
     /// The largest amount of memory in bytes that the process has had so far, where the system tells.
@@ -154,9 +154,8 @@ impl Running {
 
     /// Share of its steps done, 0 to 1.
     pub fn share_done(&self) -> f64 {
-        let outcome = Outcome::read(&self.folder);
         let share = |(steps, total): (u64, u64)| steps as f64 / total.max(1) as f64;
-        outcome.steps.zip(outcome.total_steps).map_or(0.0, share)
+        Outcome::standing(&self.folder).map_or(0.0, share)
     }
 
     /// Asks the run to finish its step, write a checkpoint and end.

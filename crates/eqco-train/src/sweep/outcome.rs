@@ -1,9 +1,13 @@
 //! What a run folder says about a run: read from its files, by whoever wrote them.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use serde_json::Value;
+
+/// Bytes at the end of the metrics that hold several whole records.
+const TAIL: u64 = 1 << 14;
 
 /// Figures of a run, as far as it has got. What is not known is `None`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,6 +61,26 @@ impl Outcome {
             linear_top1: top1("linear_top1"),
             ..Self::of_records(&records)
         }
+    }
+
+    /// Steps done and steps of the whole run, of a run under way; `None` before its first step. Reads the two ends of the
+    /// metrics alone, for it is asked every second and they grow.
+    pub fn standing(folder: &Path) -> Option<(u64, u64)> {
+        let mut file = File::open(folder.join("metrics.jsonl")).ok()?;
+        let mut first = String::new();
+        BufReader::new(&file).read_line(&mut first).ok()?;
+        let run: Value = serde_json::from_str(&first).ok()?;
+        let length = file.metadata().ok()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))
+            .ok()?;
+        let mut tail = Vec::new();
+        file.take(TAIL).read_to_end(&mut tail).ok()?;
+        let tail = String::from_utf8_lossy(&tail);
+        let last = tail.lines().rev().find_map(|line| {
+            let record: Value = serde_json::from_str(line).ok()?;
+            record["step"].as_u64()
+        });
+        Some((last?, run["steps"].as_u64()?))
     }
 
     fn of_records(records: &[Value]) -> Self {
@@ -131,6 +155,7 @@ mod tests {
         fs::write(folder.path().join("summary.json"), summary).unwrap();
         let outcome = Outcome::read(folder.path());
         assert!(outcome.finished);
+        assert_eq!(Outcome::standing(folder.path()), Some((4, 4)));
         assert_eq!((outcome.steps, outcome.total_steps), (Some(4), Some(4)));
         assert_eq!(
             (outcome.seconds, outcome.images_per_second),
@@ -154,6 +179,10 @@ mod tests {
         let outcome = Outcome::read(folder.path());
         assert_eq!((outcome.finished, outcome.knn_top1), (false, None));
         assert_eq!(outcome.seconds, 2.0);
+        assert_eq!(Outcome::standing(folder.path()), Some((3, 4)));
+        let first = METRICS.lines().next().unwrap();
+        fs::write(folder.path().join("metrics.jsonl"), first).unwrap();
+        assert_eq!(Outcome::standing(folder.path()), None);
         assert_eq!(Outcome::read(&folder.path().join("absent")).steps, None);
     }
 }

@@ -80,7 +80,8 @@ impl<'a> SideBySide<'a> {
             if running.is_empty() && self.waiting.is_empty() {
                 break;
             }
-            if self.has_room(running)
+            if !self.waiting.is_empty()
+                && self.has_room(running)
                 && let Some(index) = self.waiting.pop_front()
             {
                 running.push(self.launcher.start(index, &self.grid.points[index])?);

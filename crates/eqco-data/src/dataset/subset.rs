@@ -1,0 +1,55 @@
+//! Some images of a data set.
+
+use std::sync::Arc;
+
+use super::Dataset;
+use crate::{DataError, Image};
+
+/// A part of another data set.
+struct Subset {
+    whole: Arc<dyn Dataset>,
+    name: String,
+    indices: Vec<u32>,
+}
+
+/// The images of `whole` at `indices`, each below its length, in this order and with their labels; results call the part
+/// `name`.
+pub fn subset(whole: Arc<dyn Dataset>, name: String, indices: Vec<u32>) -> Arc<dyn Dataset> {
+    Arc::new(Subset {
+        whole,
+        name,
+        indices,
+    })
+}
+
+impl Subset {
+    fn index(&self, index: usize) -> usize {
+        self.indices[index] as usize
+    }
+}
+
+impl Dataset for Subset {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    fn class_names(&self) -> &[String] {
+        self.whole.class_names()
+    }
+
+    fn label(&self, index: usize) -> Option<u32> {
+        self.whole.label(self.index(index))
+    }
+
+    fn image(&self, index: usize) -> Result<Image, DataError> {
+        self.whole.image(self.index(index))
+    }
+
+    fn describe(&self, index: usize) -> String {
+        self.whole.describe(self.index(index))
+    }
+}
