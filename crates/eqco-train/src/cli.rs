@@ -58,7 +58,8 @@ pub struct PretrainArgs {
 /// Flags of `sweep`.
 #[derive(Args, Debug, Default)]
 pub struct SweepArgs {
-    /// A setting and its values, e.g. negatives=4,16,64; the name of a flag or any key of `show-config`; may be repeated
+    /// A setting and its values, e.g. negatives=4,16,64; the name of a flag or any key of `show-config`; may be repeated.
+    /// They stand above any other value of the setting
     #[arg(long, value_name = "KEY=A,B,C", required = true)]
     pub vary: Vec<String>,
     /// Runs of every combination, with consecutive seeds from the configuration's on

@@ -270,4 +270,16 @@ fn what_cannot_be_is_said_before_anything_runs() {
         stderr.starts_with("error: sweep is a file or lies below one, expected a folder"),
         "{stderr}"
     );
+
+    let run = folder.path().join("sweep");
+    fs::remove_file(&run).unwrap();
+    fs::create_dir(&run).unwrap();
+    fs::write(run.join("config.toml"), "").unwrap();
+    let output = sweep(folder.path(), &["--vary=negatives=4,8"]);
+    let stderr = text(&output.stderr);
+    assert!(
+        stderr.starts_with("error: sweep is the folder of a run, expected that of a sweep"),
+        "{stderr}"
+    );
+    assert_eq!(fs::read_dir(&run).unwrap().count(), 1);
 }

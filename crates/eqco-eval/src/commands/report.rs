@@ -11,6 +11,7 @@ use eqco_eval::report::{
 };
 use eqco_models::Encoder;
 use eqco_models::checkpoint;
+use eqco_models::error::ModelError;
 
 use super::output::print;
 use super::source::{open_images, start_threads, training_value, view};
@@ -84,8 +85,13 @@ fn picture_section(arguments: &ReportArgs, runs: &[Run], threads: usize) -> Resu
         Err(error) if is_asked_for => Err(error),
         Err(error) => {
             let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+            // Other images do not mend a checkpoint.
+            let advice = match error.downcast_ref::<ModelError>() {
+                Some(_) => "",
+                None => " Give its images with --data.",
+            };
             let reason = format!(
-                "The representation of run {} cannot be shown: {}. Give its images with --data.",
+                "The representation of run {} cannot be shown: {}.{advice}",
                 run.name(),
                 causes.join(": ")
             );

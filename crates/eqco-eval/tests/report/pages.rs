@@ -198,6 +198,26 @@ fn write_images(folder: &Path, classes: &[&str]) {
 }
 
 #[test]
+fn a_damaged_checkpoint_is_a_sentence_without_advice_about_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    write_run(&run, Recipe::default());
+    write_checkpoint(&run);
+    for entry in fs::read_dir(run.join("checkpoints")).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    }
+    let out = folder.path().join("report.html");
+    let (_, stderr) = succeeded(&report(&[&run], &out, &[]));
+    assert!(
+        stderr.contains("expected a complete safetensors file"),
+        "{stderr}"
+    );
+    assert!(!stderr.contains("--data"), "{stderr}");
+}
+
+#[test]
 fn data_that_moved_is_a_sentence_and_data_that_was_asked_for_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");

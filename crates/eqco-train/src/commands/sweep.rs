@@ -12,6 +12,7 @@ use crate::cli::SweepArgs;
 use crate::interrupt::{EXIT_STATUS, Interrupt};
 use crate::machine::Machine;
 use crate::progress::{Progress, clock};
+use crate::run_folder::RunFolder;
 use crate::sweep::{
     Event, Finished, Grid, Launcher, Outcome, RunState, Running, SideBySide, SweepError, estimate,
     summary, write_table,
@@ -70,6 +71,10 @@ const WAITING: &str = "waiting";
 impl<'a> Sweep<'a> {
     /// Looks at all folders, so that one with another run in it is found before anything begins.
     fn look_at(folder: &'a Path, grid: Grid, launcher: Launcher) -> Result<Self> {
+        if folder.is_dir() && RunFolder::check_free(folder).is_err() {
+            let path = folder.to_owned();
+            return Err(SweepError::IsARun { path }.into());
+        }
         let mut sweep = Self {
             folder,
             outcomes: vec![Outcome::default(); grid.points.len()],

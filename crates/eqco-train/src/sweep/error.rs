@@ -49,6 +49,12 @@ pub enum SweepError {
         /// Its value in this sweep.
         here: String,
     },
+    /// The folder of the sweep is that of a run.
+    #[error("{} is the folder of a run, expected that of a sweep or a name that is free", path.display())]
+    IsARun {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Another process runs the same sweep.
     #[error("another sweep is writing to {}", path.display())]
     Busy {
@@ -104,7 +110,7 @@ impl SweepError {
             Self::Busy { .. } => Some("wait for it, or choose another --out".to_owned()),
             Self::SameAxis { .. } => Some("put all values behind one --vary".to_owned()),
             Self::DiskFull { .. } => Some("free some space; the same command goes on".to_owned()),
-            Self::NotAFolder { .. } => Some("choose another --out".to_owned()),
+            Self::IsARun { .. } | Self::NotAFolder { .. } => Some("choose another --out".to_owned()),
             Self::File { .. } => Some("choose an --out that you may write to, on a disk with space".to_owned()),
         }
     }
