@@ -14,8 +14,8 @@ use crate::machine::Machine;
 use crate::progress::{Progress, clock};
 use crate::run_folder::RunFolder;
 use crate::sweep::{
-    Event, Finished, Grid, Launcher, Outcome, RunState, Running, SideBySide, SweepError, estimate,
-    summary, write_table,
+    Event, Finished, Grid, Launcher, Outcome, RunState, Running, SideBySide, Stage, SweepError,
+    estimate, summary, write_table,
 };
 
 pub(super) fn run(arguments: &SweepArgs) -> Result<ExitCode> {
@@ -59,14 +59,8 @@ struct Sweep<'a> {
     grid: Grid,
     launcher: Launcher,
     outcomes: Vec<Outcome>,
-    states: Vec<&'static str>,
+    stages: Vec<Stage>,
 }
-
-const COMPLETE: &str = "complete";
-const RUNNING: &str = "running";
-const FAILED: &str = "failed";
-const STOPPED: &str = "stopped";
-const WAITING: &str = "waiting";
 
 impl<'a> Sweep<'a> {
     /// Looks at all folders, so that one with another run in it is found before anything begins.
@@ -78,26 +72,26 @@ impl<'a> Sweep<'a> {
         let mut sweep = Self {
             folder,
             outcomes: vec![Outcome::default(); grid.points.len()],
-            states: vec![WAITING; grid.points.len()],
+            stages: vec![Stage::Waiting; grid.points.len()],
             grid,
             launcher,
         };
         for index in 0..sweep.grid.points.len() {
             if let RunState::Complete(outcome) = sweep.launcher.state(&sweep.grid.points[index])? {
                 sweep.outcomes[index] = outcome;
-                sweep.states[index] = COMPLETE;
+                sweep.stages[index] = Stage::Complete;
             }
         }
         Ok(sweep)
     }
 
-    fn count(&self, state: &str) -> usize {
-        self.states.iter().filter(|other| **other == state).count()
+    fn count(&self, stage: Stage) -> usize {
+        self.stages.iter().filter(|other| **other == stage).count()
     }
 
     fn to_do(&self) -> Vec<usize> {
-        let waits = |index: &usize| self.states[*index] == WAITING;
-        (0..self.states.len()).filter(waits).collect()
+        let waits = |index: &usize| self.stages[*index] == Stage::Waiting;
+        (0..self.stages.len()).filter(waits).collect()
     }
 
     /// Lists the runs with their estimated times.
@@ -106,17 +100,17 @@ impl<'a> Sweep<'a> {
         let estimate = estimate(&self.grid, &to_do, &self.launcher)?;
         let mut times = estimate.runs.iter();
         let mut text = String::new();
-        for (point, state) in self.grid.points.iter().zip(&self.states) {
-            let time = match *state {
-                WAITING => times.next().map_or(String::new(), |time| clock(*time)),
-                state => state.to_owned(),
+        for (point, stage) in self.grid.points.iter().zip(&self.stages) {
+            let time = match stage {
+                Stage::Waiting => times.next().map_or(String::new(), |time| clock(*time)),
+                stage => stage.name().to_owned(),
             };
             text.push_str(&format!("{time:>10}  {}\n", point.name));
         }
         text.push_str(&format!(
             "\n{} runs, {} complete; the others take about {}, {} side by side (without kNN and linear probe)\n",
-            self.states.len(),
-            self.count(COMPLETE),
+            self.stages.len(),
+            self.count(Stage::Complete),
             clock(estimate.total),
             self.grid.jobs,
         ));
@@ -130,31 +124,31 @@ impl<'a> Sweep<'a> {
         let to_do = self.to_do();
         progress.say(&format!(
             "sweep of {} runs in {}: {} complete, up to {} side by side",
-            self.states.len(),
+            self.stages.len(),
             self.folder.display(),
-            self.count(COMPLETE),
+            self.count(Stage::Complete),
             self.grid.jobs,
         ));
         let (grid, launcher) = (self.grid.clone(), &self.launcher);
         let memory = Machine::detect().memory_bytes;
         let runs = SideBySide::new(&grid, launcher, to_do.iter().copied(), memory);
         let started = Instant::now();
-        let (outcomes, states, folder) = (&mut self.outcomes, &mut self.states, self.folder);
-        write_table(folder, &grid, outcomes, states)?;
+        let (outcomes, stages, folder) = (&mut self.outcomes, &mut self.stages, self.folder);
+        write_table(folder, &grid, outcomes, stages)?;
         let mut ended = 0;
         let mut shown = Instant::now();
         runs.run(interrupt, &mut |event| {
             match event {
-                Event::Started(index) => states[index] = RUNNING,
+                Event::Started(index) => stages[index] = Stage::Running,
                 Event::Finished(finished) => {
                     ended += 1;
                     let point = &grid.points[finished.index];
                     let outcome = Outcome::read(&launcher.folder(point));
-                    states[finished.index] = state_after(finished);
+                    stages[finished.index] = stage_after(finished);
                     progress.clear();
                     progress.say(&finished_line(&point.name, finished, &outcome));
                     outcomes[finished.index] = outcome;
-                    write_table(folder, &grid, outcomes, states)?;
+                    write_table(folder, &grid, outcomes, stages)?;
                 }
                 Event::Waiting(running, _) if shown.elapsed() >= Duration::from_secs(1) => {
                     shown = Instant::now();
@@ -171,20 +165,20 @@ impl<'a> Sweep<'a> {
 
     /// The last words: the table, and what has gone wrong.
     fn finish(&mut self, interrupt: &Interrupt) -> Result<ExitCode> {
-        for index in 0..self.states.len() {
-            if self.states[index] != RUNNING {
+        for index in 0..self.stages.len() {
+            if self.stages[index] != Stage::Running {
                 continue;
             }
             // One that was asked to stop may have come to its end first.
-            self.states[index] = match self.launcher.state(&self.grid.points[index])? {
+            self.stages[index] = match self.launcher.state(&self.grid.points[index])? {
                 RunState::Complete(outcome) => {
                     self.outcomes[index] = outcome;
-                    COMPLETE
+                    Stage::Complete
                 }
-                _ => STOPPED,
+                _ => Stage::Stopped,
             };
         }
-        write_table(self.folder, &self.grid, &self.outcomes, &self.states)?;
+        write_table(self.folder, &self.grid, &self.outcomes, &self.stages)?;
         super::print(&format!(
             "{}\ntable: {}\n",
             summary(&self.grid, &self.outcomes),
@@ -193,33 +187,33 @@ impl<'a> Sweep<'a> {
         if interrupt.is_requested() {
             eprintln!(
                 "stopped with {} of {} runs complete; the same command goes on",
-                self.count(COMPLETE),
-                self.states.len()
+                self.count(Stage::Complete),
+                self.stages.len()
             );
             return Ok(ExitCode::from(EXIT_STATUS as u8));
         }
-        let failed = self.count(FAILED);
+        let failed = self.count(Stage::Failed);
         anyhow::ensure!(
             failed == 0,
             "{failed} of {} runs failed; {} says why, and the same command tries them again",
-            self.states.len(),
+            self.stages.len(),
             self.folder.join("logs").display()
         );
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn state_after(finished: &Finished) -> &'static str {
+fn stage_after(finished: &Finished) -> Stage {
     match finished.status.code() {
-        Some(0) => COMPLETE,
-        Some(EXIT_STATUS) => STOPPED,
-        _ => FAILED,
+        Some(0) => Stage::Complete,
+        Some(EXIT_STATUS) => Stage::Stopped,
+        _ => Stage::Failed,
     }
 }
 
 fn finished_line(name: &str, finished: &Finished, outcome: &Outcome) -> String {
     let time = clock(finished.elapsed);
-    if state_after(finished) == FAILED {
+    if stage_after(finished) == Stage::Failed {
         return format!("failed    {name}, see {}", finished.log.display());
     }
     let percent = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));

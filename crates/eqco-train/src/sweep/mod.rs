@@ -31,4 +31,4 @@ pub use outcome::Outcome;
 pub use point::{Grid, Point};
 pub use side_by_side::{Event, SideBySide};
 pub use state::RunState;
-pub use table::{summary, write_table};
+pub use table::{Stage, summary, write_table};

@@ -6,9 +6,37 @@ use std::path::Path;
 
 use super::{Grid, Outcome, SweepError};
 
+/// Where a run of a sweep stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It has not begun, or what an earlier sweep began of it will be done anew.
+    Waiting,
+    /// Its process is alive.
+    Running,
+    /// Trained, and evaluated if that was wanted.
+    Complete,
+    /// It was asked to stop and has written a checkpoint.
+    Stopped,
+    /// Its process has ended with an error.
+    Failed,
+}
+
+impl Stage {
+    /// The word in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Complete => "complete",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// Writes `table.csv` below `sweep`: one line for each run of `grid`, with what its folder says. The file is replaced as
-/// a whole. Columns: run, the varied settings, seed, state (`complete`, `running`, `failed` or `waiting`, by index in
-/// `states`), steps, the means over the last epoch, kNN and linear top-1 in percent, speed, seconds of training, commit.
+/// a whole. Columns: run, the varied settings, seed, state (the name of its [`Stage`]), steps, the means over the last
+/// epoch, kNN and linear top-1 in percent, speed, seconds of training, commit.
 ///
 /// # Errors
 /// [`SweepError::File`].
@@ -16,15 +44,15 @@ pub fn write_table(
     sweep: &Path,
     grid: &Grid,
     outcomes: &[Outcome],
-    states: &[&str],
+    stages: &[Stage],
 ) -> Result<(), SweepError> {
     let path = sweep.join("table.csv");
     let beside = sweep.join(".table.csv.partial");
-    fs::write(&beside, csv(grid, outcomes, states)).map_err(SweepError::file(&beside))?;
+    fs::write(&beside, csv(grid, outcomes, stages)).map_err(SweepError::file(&beside))?;
     fs::rename(&beside, &path).map_err(SweepError::file(&path))
 }
 
-fn csv(grid: &Grid, outcomes: &[Outcome], states: &[&str]) -> String {
+fn csv(grid: &Grid, outcomes: &[Outcome], stages: &[Stage]) -> String {
     let mut header = vec!["run".to_owned()];
     header.extend(grid.axes.iter().map(|axis| axis.short_name().to_owned()));
     header.extend(["seed", "state", "steps"].map(str::to_owned));
@@ -38,11 +66,11 @@ fn csv(grid: &Grid, outcomes: &[Outcome], states: &[&str]) -> String {
     ];
     header.extend(last.map(str::to_owned));
     let mut text = line(&header);
-    for ((point, outcome), state) in grid.points.iter().zip(outcomes).zip(states) {
+    for ((point, outcome), stage) in grid.points.iter().zip(outcomes).zip(stages) {
         let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
         let mut fields = vec![point.name.clone()];
         fields.extend(point.values.iter().cloned());
-        fields.extend([point.seed.to_string(), (*state).to_owned()]);
+        fields.extend([point.seed.to_string(), stage.name().to_owned()]);
         fields.push(
             outcome
                 .steps
@@ -199,7 +227,7 @@ mod tests {
         let text = csv(
             &grid(),
             &outcomes([40.0, 30.0, 42.0, 31.0]),
-            &["complete"; 4],
+            &[Stage::Complete; 4],
         );
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 5);
