@@ -59,6 +59,7 @@
 //!   `w_i k_i`.
 
 mod bound;
+pub mod cuda;
 mod error;
 mod loss;
 mod margin;
