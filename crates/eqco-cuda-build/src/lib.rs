@@ -16,15 +16,17 @@ const GENERATIONS: [&str; 3] = [
     "arch=compute_90,code=compute_90",
 ];
 
-/// Compiles `umbrella`, a `.cu` file that includes all kernels of the crate. Headers are looked for in `include` too.
+/// Compiles `umbrella`, a `.cu` file that includes all kernels of the crate. Headers are looked for in `include`.
 /// `runtime` is further C++ source for the emulator. `folder` is where all sources lie.
 ///
 /// # Panics
 /// Build scripts have no other way to fail: when nvcc is missing or refuses.
-pub fn compile(folder: &Path, umbrella: &str, include: &Path, runtime: Option<&str>) {
+pub fn compile(folder: &Path, umbrella: &str, include: &[&Path], runtime: Option<&str>) {
     println!("cargo::rustc-check-cfg=cfg(emulator)");
-    println!("cargo::rerun-if-changed={}", folder.display());
-    println!("cargo::rerun-if-changed={}", include.display());
+    include
+        .iter()
+        .chain([&folder])
+        .for_each(|folder| watch(folder));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("build scripts have OUT_DIR"));
     let fatbin = out.join("kernels.fatbin");
     if env::var_os("CARGO_FEATURE_CUDA").is_some() {
@@ -37,7 +39,22 @@ pub fn compile(folder: &Path, umbrella: &str, include: &Path, runtime: Option<&s
     }
 }
 
-fn compile_for_gpus(source: &Path, include: &Path, fatbin: &Path) {
+/// Has the script run again when kernels or headers below `folder` change, and not when Rust does.
+fn watch(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            watch(&path);
+        } else if path
+            .extension()
+            .is_some_and(|end| ["cu", "cuh", "h", "cpp"].iter().any(|known| end == *known))
+        {
+            println!("cargo::rerun-if-changed={}", path.display());
+        }
+    }
+}
+
+fn compile_for_gpus(source: &Path, include: &[&Path], fatbin: &Path) {
     let nvcc = nvcc();
     let mut command = Command::new(&nvcc);
     command.args(["-fatbin", "-O3", "-std=c++17", "-lineinfo"]);
@@ -46,12 +63,10 @@ fn compile_for_gpus(source: &Path, include: &Path, fatbin: &Path) {
             .iter()
             .flat_map(|generation| ["-gencode", generation]),
     );
-    command
-        .arg("-I")
-        .arg(include)
-        .arg(source)
-        .arg("-o")
-        .arg(fatbin);
+    for folder in include {
+        command.arg("-I").arg(folder);
+    }
+    command.arg(source).arg("-o").arg(fatbin);
     match command.status() {
         Ok(status) if status.success() => (),
         Ok(status) => panic!(
@@ -80,7 +95,7 @@ fn nvcc() -> PathBuf {
         .unwrap_or_else(|| PathBuf::from("nvcc"))
 }
 
-fn emulate(folder: &Path, umbrella: &str, include: &Path, runtime: Option<&str>) {
+fn emulate(folder: &Path, umbrella: &str, include: &[&Path], runtime: Option<&str>) {
     let package = env::var("CARGO_PKG_NAME").expect("build scripts know their package");
     let library = format!("{}_kernels", package.replace('-', "_"));
     let compiled = cc::Build::new()
@@ -89,7 +104,7 @@ fn emulate(folder: &Path, umbrella: &str, include: &Path, runtime: Option<&str>)
         .cargo_metadata(false)
         .std("c++17")
         .opt_level(1)
-        .include(include)
+        .includes(include)
         .define("EQCO_EMULATED", None)
         // The kernels are CUDA's by their names alone.
         .flag("-xc++")

@@ -40,8 +40,8 @@ fn main() -> Result<()> {
         hidden_dim: 0,
         embedding_dim: 128,
     };
-    let backend =
-        Backend::open(arguments.backend, arguments.precision).map_err(candle_core::Error::wrap)?;
+    let backend = Backend::open(arguments.backend, arguments.precision, &Device::Cpu)
+        .map_err(candle_core::Error::wrap)?;
     let encoder = Encoder::new(&config, &head, Normalization::IMAGENET, 0, &Device::Cpu)?
         .with_backend(backend)
         .with_precision(arguments.precision);

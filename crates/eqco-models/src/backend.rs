@@ -3,8 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use candle_core::Device;
+use eqco_core::cuda::CudaError;
 use serde::{Deserialize, Serialize};
 
+use crate::cuda::{Cuda, Libraries};
 use crate::onednn::{Onednn, OnednnError};
 use crate::ops::lanes;
 use crate::precision::Precision;
@@ -21,7 +24,7 @@ pub enum BackendName {
     Cuda,
 }
 
-/// A family that is ready to compute. Families differ in their convolutions alone.
+/// A family that is ready to compute. Those on the CPU differ in their convolutions alone.
 #[derive(Clone, Debug, Default)]
 pub enum Backend {
     /// Rust alone. In bf16 it reads and writes bf16 and computes in f32.
@@ -29,35 +32,70 @@ pub enum Backend {
     Portable,
     /// oneDNN's convolutions; the portable Winograd kernels where they are quicker.
     Onednn(Arc<Onednn>),
+    /// Our CUDA kernels, with cuDNN's convolutions.
+    Cuda(Arc<Cuda>),
 }
 
 /// Why a family cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackendError {
-    /// This build lacks the family.
-    #[error("this build has no {0} kernels")]
-    NotBuilt(&'static str),
+    /// The family has no kernels for tensors on this device.
+    #[error("{family} kernels do not run on {device}")]
+    OtherDevice {
+        /// The family.
+        family: &'static str,
+        /// Where the tensors are.
+        device: String,
+    },
+    /// There is no CUDA in this build, or none on this machine.
+    #[error(transparent)]
+    Cuda(#[from] CudaError),
     /// The library is missing or does not work here.
     #[error(transparent)]
     Onednn(#[from] OnednnError),
 }
 
 impl Backend {
-    /// Makes a family ready for activations of this precision; never another one than the one asked for.
+    /// Makes a family ready for activations of this precision on `device`; never another one than the one asked for.
     ///
     /// # Errors
-    /// When this build or this machine does not have it.
-    pub fn open(name: BackendName, precision: Precision) -> Result<Self, BackendError> {
+    /// When this build or this machine does not have it, or it does not run on the device.
+    pub fn open(
+        name: BackendName,
+        precision: Precision,
+        device: &Device,
+    ) -> Result<Self, BackendError> {
+        let on_cpu_alone = |family| match device {
+            Device::Cpu => Ok(()),
+            other => Err(BackendError::OtherDevice {
+                family,
+                device: format!("{:?}", other.location()),
+            }),
+        };
         match name {
-            BackendName::Portable => Ok(Self::Portable),
+            BackendName::Portable => on_cpu_alone("portable").map(|()| Self::Portable),
             BackendName::Onednn => {
+                on_cpu_alone("oneDNN")?;
                 let library = Onednn::open()?;
                 library.check(precision)?;
                 Ok(Self::Onednn(library))
             }
-            BackendName::Cuda => Err(BackendError::NotBuilt("CUDA")),
+            BackendName::Cuda => Ok(Self::Cuda(Arc::new(Cuda::open(device)?))),
         }
+    }
+
+    /// The CUDA family, if it is that.
+    pub(crate) fn cuda(&self) -> Option<&Cuda> {
+        match self {
+            Self::Cuda(cuda) => Some(cuda),
+            Self::Portable | Self::Onednn(_) => None,
+        }
+    }
+
+    /// NVIDIA's libraries, on a GPU.
+    pub(crate) fn libraries(&self) -> Option<&Libraries> {
+        self.cuda()?.libraries()
     }
 }
 
@@ -67,6 +105,7 @@ impl fmt::Display for Backend {
         match self {
             Self::Portable => write!(f, "portable, {}", lanes::instruction_set()),
             Self::Onednn(library) => f.write_str(&library.describe()),
+            Self::Cuda(cuda) => write!(f, "{cuda}"),
         }
     }
 }

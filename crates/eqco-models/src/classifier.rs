@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor, bail};
 
+use crate::backend::Backend;
 use crate::buffer::BufferPool;
 use crate::encoder::{CHECKPOINT_PREFIX, Encoder};
 use crate::normalization::Normalization;
@@ -138,9 +139,13 @@ impl Classifier {
     }
 
     fn logits(&self, tape: &mut Tape, pixels: &[u8], image_size: usize) -> Result<Activation> {
-        let images = self
-            .normalization
-            .upload(pixels, image_size, Precision::F32, &self.device)?;
+        let images = self.normalization.upload(
+            pixels,
+            image_size,
+            Precision::F32,
+            &self.device,
+            &Backend::Portable,
+        )?;
         on_pool(|| {
             let images = Activation::constant(&images)?;
             let representation = self.backbone.forward(tape, &images)?;

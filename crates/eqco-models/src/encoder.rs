@@ -209,8 +209,13 @@ impl Encoder {
         let _span = self
             .profiler
             .span(|| Work::new("upload", Phase::Other).moving(bytes));
-        self.normalization
-            .upload(pixels, image_size, self.precision, &self.device)
+        self.normalization.upload(
+            pixels,
+            image_size,
+            self.precision,
+            &self.device,
+            &self.backend,
+        )
     }
 
     /// Embeddings `[N,D]`, f32, of unit length of normalised images `[N,S,S,3]` as [`Encoder::upload`] gives them.

@@ -5,6 +5,7 @@ pub mod buffer;
 pub mod candle_bridge;
 pub mod checkpoint;
 pub mod classifier;
+pub mod cuda;
 pub mod encoder;
 pub mod error;
 mod huge_pages;

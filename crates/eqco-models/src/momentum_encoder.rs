@@ -1,8 +1,11 @@
 //! The momentum encoder's update: an exponential moving average of the online encoder's parameters.
 
 use candle_core::Tensor;
+use eqco_core::cuda::{address, address_mut};
 use rayon::prelude::*;
 
+use crate::backend::Backend;
+use crate::cuda::{Arrays, Cuda, Many};
 use crate::error::{ModelError, check_range};
 use crate::ops::access::{copy_into, read, write};
 use crate::ops::lanes::zip_chunks;
@@ -21,6 +24,7 @@ pub fn ema_update(
     target: &ParameterSet,
     source: &ParameterSet,
     ema_coefficient: f64,
+    backend: &Backend,
 ) -> Result<(), ModelError> {
     let in_range = (0.0..=1.0).contains(&ema_coefficient);
     check_range(
@@ -30,6 +34,9 @@ pub fn ema_update(
         in_range,
     )?;
     check_pairs(target.parameters(), source.parameters())?;
+    if let Some(cuda) = backend.cuda() {
+        return Ok(on_cuda(cuda, target, source, ema_coefficient)?);
+    }
     target
         .parameters()
         .par_iter()
@@ -38,6 +45,33 @@ pub fn ema_update(
             move_towards(target.value(), source.value(), ema_coefficient)
         })?;
     Ok(())
+}
+
+/// All parameters in one launch.
+fn on_cuda(
+    cuda: &Cuda,
+    target: &ParameterSet,
+    source: &ParameterSet,
+    ema_coefficient: f64,
+) -> candle_core::Result<()> {
+    let pairs = target.parameters().iter().zip(source.parameters());
+    let row = |(target, source): (&Parameter, &Parameter)| {
+        Ok(Arrays {
+            addresses: [address_mut(target.value())?, address(source.value())?, 0, 0],
+            count: target.value().elem_count(),
+            number: 0.0,
+        })
+    };
+    let Some(first) = target.parameters().first() else {
+        return Ok(());
+    };
+    let rows = pairs.map(row).collect::<candle_core::Result<_>>()?;
+    let many = Many::new(rows, first.value().device())?;
+    let launch = many
+        .launch("move_towards")?
+        .arg((1.0 - ema_coefficient) as f32);
+    // SAFETY: the table holds live tensors of the sizes that it says, all of them f32.
+    unsafe { cuda.launch(&launch) }
 }
 
 /// One pass at the speed of memory. It is not merged with the optimiser's, which reads the same values, because it belongs
@@ -150,7 +184,7 @@ mod tests {
             );
         }
         for ema_coefficient in [0.99, 0.9, 0.999, 0.5] {
-            ema_update(&target, &source, ema_coefficient)?;
+            ema_update(&target, &source, ema_coefficient, &Backend::Portable)?;
             for (reference, source) in reference.iter_mut().zip(source.parameters()) {
                 for (r, s) in reference.iter_mut().zip(values(source.value())?) {
                     *r = ema_coefficient * *r + (1.0 - ema_coefficient) * f64::from(s);
@@ -176,13 +210,13 @@ mod tests {
     fn the_ends_of_the_range_and_the_fixed_point_are_exact() -> Result<()> {
         let (target, source) = (set(1)?, set(2)?);
         let before = values(target.parameters()[0].value())?;
-        ema_update(&target, &source, 1.0)?;
+        ema_update(&target, &source, 1.0, &Backend::Portable)?;
         assert_eq!(values(target.parameters()[0].value())?, before);
-        ema_update(&target, &source, 0.0)?;
+        ema_update(&target, &source, 0.0, &Backend::Portable)?;
         let copied = values(source.parameters()[0].value())?;
         assert_eq!(values(target.parameters()[0].value())?, copied);
         for _ in 0..10 {
-            ema_update(&target, &source, 0.999)?;
+            ema_update(&target, &source, 0.999, &Backend::Portable)?;
         }
         assert_eq!(values(target.parameters()[0].value())?, copied);
         Ok(())
@@ -196,8 +230,11 @@ mod tests {
             builder.scope("conv", |b| b.conv_weight(name, out, 33, 3))?;
             Ok(builder.finish())
         };
-        let message =
-            |source: &ParameterSet, c: f64| ema_update(&target, source, c).unwrap_err().to_string();
+        let message = |source: &ParameterSet, c: f64| {
+            ema_update(&target, source, c, &Backend::Portable)
+                .unwrap_err()
+                .to_string()
+        };
         let renamed = message(&build("kernel", 64)?, 0.9);
         assert!(
             renamed.contains("expected conv.weight, found conv.kernel"),

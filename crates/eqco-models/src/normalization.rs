@@ -1,12 +1,18 @@
 //! From bytes in host memory to normalised images on the device.
 
 use candle_core::{Device, Result, Tensor, WithDType, bail};
+use eqco_core::cuda::{address, address_mut};
 use half::bf16;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::backend::Backend;
+use crate::cuda::{Cuda, across, by_type};
 use crate::ops::element::Element;
 use crate::precision::Precision;
+
+/// So many bytes a thread keep the grid small; any number is right.
+const BYTES_PER_THREAD: usize = 16;
 
 /// Per-channel mean and deviation of the training images, of values in 0..1; part of every checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,6 +52,7 @@ impl Normalization {
         image_size: usize,
         precision: Precision,
         device: &Device,
+        backend: &Backend,
     ) -> Result<Tensor> {
         let image = image_size * image_size * 3;
         if image == 0 || !pixels.len().is_multiple_of(image) {
@@ -61,10 +68,32 @@ impl Normalization {
             );
         }
         let shape = (pixels.len() / image, image_size, image_size, 3);
+        if let Some(cuda) = backend.cuda() {
+            let target = Tensor::zeros(shape, precision.dtype(), device)?;
+            let bytes = Tensor::from_slice(pixels, pixels.len(), device)?;
+            self.normalize_bytes(cuda, &bytes, &target)?;
+            return Ok(target);
+        }
         match precision {
             Precision::F32 => Tensor::from_vec(self.normalized::<f32>(pixels), shape, device),
             Precision::Bf16 => Tensor::from_vec(self.normalized::<bf16>(pixels), shape, device),
         }
+    }
+
+    fn normalize_bytes(&self, cuda: &Cuda, bytes: &Tensor, target: &Tensor) -> Result<()> {
+        let kernel = by_type(
+            target.dtype(),
+            ["normalize_bytes_f32", "normalize_bytes_bf16"],
+        );
+        let mut launch = across(kernel, bytes.elem_count().div_ceil(BYTES_PER_THREAD))
+            .arg(address(bytes)?)
+            .arg(address_mut(target)?)
+            .arg(bytes.elem_count() as u64);
+        for constant in self.mean.into_iter().chain(self.deviation) {
+            launch = launch.arg(constant);
+        }
+        // SAFETY: the arguments are those of the kernel, both arrays as long as it is told.
+        unsafe { cuda.launch(&launch) }
     }
 
     /// A table a channel: it was faster than vectorised divisions, and either is bound by the first touch of the memory.
@@ -102,7 +131,13 @@ mod tests {
     #[test]
     fn upload_is_the_closed_form_and_refuses_partial_images() -> Result<()> {
         let pixels: Vec<u8> = (0..24).map(|i| (i * 10) as u8).collect();
-        let images = Normalization::IMAGENET.upload(&pixels, 2, Precision::F32, &Device::Cpu)?;
+        let images = Normalization::IMAGENET.upload(
+            &pixels,
+            2,
+            Precision::F32,
+            &Device::Cpu,
+            &Backend::Portable,
+        )?;
         assert_eq!(images.dims(), &[2, 2, 2, 3]);
         let values = images.flatten_all()?.to_vec1::<f32>()?;
         for (index, value) in values.iter().enumerate() {
@@ -113,7 +148,13 @@ mod tests {
             assert!((value - (pixels[index] as f32 / 255.0 - mean) / deviation).abs() < 1e-6);
         }
         let message = Normalization::IMAGENET
-            .upload(&pixels[1..], 2, Precision::F32, &Device::Cpu)
+            .upload(
+                &pixels[1..],
+                2,
+                Precision::F32,
+                &Device::Cpu,
+                &Backend::Portable,
+            )
             .unwrap_err()
             .to_string();
         assert!(
@@ -127,8 +168,9 @@ mod tests {
     #[test]
     fn bf16_is_the_f32_upload_rounded_once() -> Result<()> {
         let pixels: Vec<u8> = (0..3 * 61 * 61 * 3).map(|i| (i * 7 % 256) as u8).collect();
-        let upload =
-            |precision| Normalization::CIFAR10.upload(&pixels, 61, precision, &Device::Cpu);
+        let upload = |precision| {
+            Normalization::CIFAR10.upload(&pixels, 61, precision, &Device::Cpu, &Backend::Portable)
+        };
         let (wide, narrow) = (upload(Precision::F32)?, upload(Precision::Bf16)?);
         assert_eq!(narrow.dims(), &[3, 61, 61, 3]);
         let expected = wide.to_dtype(candle_core::DType::BF16)?.flatten_all()?;

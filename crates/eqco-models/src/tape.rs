@@ -262,6 +262,7 @@ impl Tape {
         slots[node.index] = Some(seed);
         let mut pass = BackwardPass {
             id: self.id,
+            backend: self.backend.clone(),
             pool: Arc::clone(&self.pool),
             profiler: self.profiler.clone(),
             slots,
@@ -317,6 +318,7 @@ impl Tape {
 /// What a backward closure may do: get room for gradients and hand them on.
 pub(crate) struct BackwardPass<'a> {
     id: u64,
+    backend: Backend,
     pool: Arc<BufferPool>,
     profiler: Profiler,
     slots: Vec<Option<Activation>>,
@@ -326,6 +328,11 @@ pub(crate) struct BackwardPass<'a> {
 impl BackwardPass<'_> {
     pub(crate) fn profiler(&self) -> &Profiler {
         &self.profiler
+    }
+
+    /// The kernels of the forward pass.
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.backend
     }
 
     /// Scratch of the given shape; contents unspecified.
@@ -359,7 +366,7 @@ impl BackwardPass<'_> {
     pub(crate) fn give(&mut self, slot: &Slot, gradient: Activation) -> Result<()> {
         let index = self.index(slot)?;
         match &self.slots[index] {
-            Some(existing) => access::add_into(existing.tensor(), gradient.tensor()),
+            Some(existing) => access::add_into(&self.backend, existing.tensor(), gradient.tensor()),
             None => {
                 self.slots[index] = Some(gradient);
                 Ok(())

@@ -62,6 +62,7 @@ impl Moco {
             self.momentum_encoder.parameters(),
             encoder.parameters(),
             self.config.ema_coefficient,
+            encoder.backend(),
         )?;
         drop(span);
         let keys = self.shuffled_keys(key_views, key)?;

@@ -54,6 +54,7 @@ impl Simo {
             self.momentum_encoder.parameters(),
             encoder.parameters(),
             self.config.ema_coefficient,
+            encoder.backend(),
         )?;
         drop(span);
         let keys = encode_keys(&self.momentum_encoder, key_views, &self.config)?;

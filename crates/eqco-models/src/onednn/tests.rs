@@ -26,7 +26,7 @@ fn library() -> Option<Arc<Onednn>> {
 
 /// Whether the library has no bf16 for this CPU; then asking for it is an error that names another way.
 fn without_bf16() -> bool {
-    match Backend::open(BackendName::Onednn, Precision::Bf16) {
+    match Backend::open(BackendName::Onednn, Precision::Bf16, &Device::Cpu) {
         Err(BackendError::Onednn(error @ OnednnError::NoBf16 { .. })) => {
             assert!(error.to_string().contains("--backend portable"), "{error}");
             eprintln!("not tested here: {error}");

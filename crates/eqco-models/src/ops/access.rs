@@ -7,6 +7,8 @@ use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Storage, Tensor, bail}
 
 use super::element::{Element, for_element};
 use super::lanes;
+use crate::backend::Backend;
+use crate::cuda::by_type;
 
 /// Calls `f` with the contents of a contiguous tensor of `T` on the CPU.
 pub(crate) fn read<T: Element, R>(tensor: &Tensor, f: impl FnOnce(&[T]) -> R) -> Result<R> {
@@ -79,8 +81,12 @@ fn storage_kind(storage: &CpuStorage) -> candle_core::DType {
     storage.dtype()
 }
 
-/// `target = source`, in place; same type and element count.
+/// `target = source`, in place; same type and element count, `source` on any device.
 pub(crate) fn copy_into(target: &Tensor, source: &Tensor) -> Result<()> {
+    if !target.device().is_cpu() {
+        let source = source.to_device(target.device())?.flatten_all()?;
+        return target.flatten_all()?.slice_set(&source, 0, 0);
+    }
     for_element!(target.dtype(), T => read(source, |s: &[T]| {
         write(target, |t: &mut [T]| {
             lanes::zip_chunks(
@@ -94,7 +100,11 @@ pub(crate) fn copy_into(target: &Tensor, source: &Tensor) -> Result<()> {
 }
 
 /// `target += source`, in place; same type and element count.
-pub(crate) fn add_into(target: &Tensor, source: &Tensor) -> Result<()> {
+pub(crate) fn add_into(backend: &Backend, target: &Tensor, source: &Tensor) -> Result<()> {
+    if let Some(cuda) = backend.cuda() {
+        let kernel = by_type(target.dtype(), ["add_into_f32", "add_into_bf16"]);
+        return cuda.elementwise(kernel, source, target);
+    }
     for_element!(target.dtype(), T => read(source, |s: &[T]| {
         write(target, |t: &mut [T]| {
             lanes::zip_chunks(

@@ -2,7 +2,8 @@
 
 use std::marker::PhantomData;
 
-use candle_core::{DType, Result, bail};
+use candle_core::{DType, Result, Tensor, bail};
+use eqco_core::cuda::{address, address_mut};
 use rayon::prelude::*;
 
 use super::access::{read, write};
@@ -11,6 +12,8 @@ use super::matmul::{View, matmul};
 use super::product::panels::{Order, Weights, panels_len};
 use super::product::{Left, Product, Right};
 use super::scratch::with_scratch;
+use crate::backend::Backend;
+use crate::cuda::{Matrix, across};
 use crate::params::Parameter;
 use crate::profile::{Phase, Work};
 use crate::tape::{Activation, Tape};
@@ -53,45 +56,24 @@ pub fn linear(
     };
     let mut output = tape.allocate((rows, outputs), DType::F32)?;
     let _span = tape.profiler().span(|| sizes.work(Phase::Forward, 1));
-    read(input.tensor(), |x| {
-        read(weight.value(), |w| {
-            write(output.tensor(), |y| sizes.forward(x, w, y))
-        })
-    })???;
-    if let Some(bias) = bias {
-        read(bias.value(), |b| {
-            write(output.tensor(), |y| {
-                y.chunks_exact_mut(outputs).for_each(|row| add(row, b))
-            })
-        })??;
-    }
+    sizes.evaluate(tape.backend(), input, weight, bias, &output)?;
     let (input, weight, bias) = (input.clone(), weight.clone(), bias.cloned());
     tape.record(&mut output, move |gradient, pass| {
         let products = 1 + usize::from(input.slot().is_some());
         let _span = pass
             .profiler()
             .span(|| sizes.work(Phase::Backward, products));
-        let (target, accumulate) = pass.parameter_target(&weight);
-        read(input.tensor(), |x| {
-            read(gradient.tensor(), |dy| {
-                write(&target, |dw| sizes.backward_weight(x, dy, dw, accumulate))
-            })
-        })???;
+        let target = pass.parameter_target(&weight);
+        sizes.weight_gradient(pass.backend(), &input, &gradient, target)?;
         if let Some(bias) = &bias {
-            let (target, accumulate) = pass.parameter_target(bias);
-            read(gradient.tensor(), |dy| {
-                write(&target, |db| sum_rows(dy, db, accumulate))
-            })??;
+            let target = pass.parameter_target(bias);
+            sizes.bias_gradient(pass.backend(), &gradient, target)?;
         }
         let Some(slot) = input.slot() else {
             return Ok(());
         };
-        let (target, accumulate) = pass.target(&slot)?;
-        read(weight.value(), |w| {
-            read(gradient.tensor(), |dy| {
-                write(&target, |dx| sizes.backward_data(dy, w, dx, accumulate))
-            })
-        })??
+        let target = pass.target(&slot)?;
+        sizes.input_gradient(pass.backend(), &gradient, &weight, target)
     });
     Ok(output)
 }
@@ -115,6 +97,106 @@ impl Sizes {
         Work::new("linear", phase)
             .moving(products * elements * size_of::<f32>())
             .computing(products * 2 * self.rows * self.inputs * self.outputs)
+    }
+
+    fn evaluate(
+        &self,
+        backend: &Backend,
+        input: &Activation,
+        weight: &Parameter,
+        bias: Option<&Parameter>,
+        output: &Activation,
+    ) -> Result<()> {
+        if let Some(libraries) = backend.libraries() {
+            let (left, right) = (
+                Matrix::plain(input.tensor()),
+                Matrix::transposed(weight.value()),
+            );
+            return libraries.multiply(
+                left,
+                right,
+                bias.map(Parameter::value),
+                output.tensor(),
+                false,
+            );
+        }
+        read(input.tensor(), |x| {
+            read(weight.value(), |w| {
+                write(output.tensor(), |y| self.forward(x, w, y))
+            })
+        })???;
+        let Some(bias) = bias else { return Ok(()) };
+        read(bias.value(), |b| {
+            write(output.tensor(), |y| {
+                y.chunks_exact_mut(self.outputs).for_each(|row| add(row, b))
+            })
+        })?
+    }
+
+    /// The target comes with whether to add to it.
+    fn weight_gradient(
+        &self,
+        backend: &Backend,
+        input: &Activation,
+        gradient: &Activation,
+        (target, accumulate): (Tensor, bool),
+    ) -> Result<()> {
+        if let Some(libraries) = backend.libraries() {
+            let (left, right) = (
+                Matrix::transposed(gradient.tensor()),
+                Matrix::plain(input.tensor()),
+            );
+            return libraries.multiply(left, right, None, &target, accumulate);
+        }
+        read(input.tensor(), |x| {
+            read(gradient.tensor(), |dy| {
+                write(&target, |dw| self.backward_weight(x, dy, dw, accumulate))
+            })
+        })??
+    }
+
+    /// The target comes with whether to add to it.
+    fn bias_gradient(
+        &self,
+        backend: &Backend,
+        gradient: &Activation,
+        (target, accumulate): (Tensor, bool),
+    ) -> Result<()> {
+        if let Some(cuda) = backend.cuda() {
+            let launch = across("sum_rows", self.outputs)
+                .arg(address(gradient.tensor())?)
+                .arg(address_mut(&target)?)
+                .arg(self.rows)
+                .arg(self.outputs)
+                .arg(accumulate);
+            // SAFETY: the arguments are those of the kernel.
+            return unsafe { cuda.launch(&launch) };
+        }
+        read(gradient.tensor(), |dy| {
+            write(&target, |db| sum_rows(dy, db, accumulate))
+        })?
+    }
+
+    /// The target comes with whether to add to it.
+    fn input_gradient(
+        &self,
+        backend: &Backend,
+        gradient: &Activation,
+        weight: &Parameter,
+        (target, accumulate): (Tensor, bool),
+    ) -> Result<()> {
+        if let Some(libraries) = backend.libraries() {
+            let (left, right) = (
+                Matrix::plain(gradient.tensor()),
+                Matrix::plain(weight.value()),
+            );
+            return libraries.multiply(left, right, None, &target, accumulate);
+        }
+        read(weight.value(), |w| {
+            read(gradient.tensor(), |dy| {
+                write(&target, |dx| self.backward_data(dy, w, dx, accumulate))
+            })
+        })??
     }
 
     /// Rows that one thread handles.

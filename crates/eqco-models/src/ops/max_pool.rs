@@ -1,13 +1,17 @@
 //! Max-pooling 3x3, stride 2, padding 1: the pool of the ImageNet stem.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use candle_core::{Result, bail};
+use candle_core::{DType, Result, bail};
+use eqco_core::cuda::{Launch, address, address_mut};
 use rayon::prelude::*;
 
 use super::access::{read, write};
 use super::element::{Element, for_element};
 use super::lanes::vectorized;
+use crate::backend::Backend;
+use crate::cuda::{Cuda, across, by_type, vector_of};
 use crate::profile::{Phase, Work, bytes_of};
 use crate::tape::{Activation, Tape};
 
@@ -37,6 +41,9 @@ pub fn max_pool(tape: &mut Tape, input: &Activation) -> Result<Activation> {
         width.div_ceil(STRIDE),
         channels,
     );
+    if let Backend::Cuda(cuda) = tape.backend() {
+        return on_cuda(&Arc::clone(cuda), tape, input, map, shape);
+    }
     let mut output = tape.allocate(shape, input.dtype())?;
     let _span = tape.profiler().span(|| {
         Work::new("max_pool", Phase::Forward).moving(bytes_of([input.tensor(), output.tensor()]))
@@ -70,6 +77,64 @@ pub fn max_pool(tape: &mut Tape, input: &Activation) -> Result<Activation> {
     Ok(output)
 }
 
+/// The same on a GPU. The forward pass keeps the place of every maximum, a byte each: the backward pass needs neither input
+/// nor output.
+fn on_cuda(
+    cuda: &Arc<Cuda>,
+    tape: &mut Tape,
+    input: &Activation,
+    map: Map,
+    shape: (usize, usize, usize, usize),
+) -> Result<Activation> {
+    let mut output = tape.allocate(shape, input.dtype())?;
+    let places = tape.allocate(shape, DType::U8)?;
+    let profiler = tape.profiler().clone();
+    let _span = profiler.span(|| {
+        let moved = bytes_of([input.tensor(), output.tensor(), places.tensor()]);
+        Work::new("max_pool", Phase::Forward).moving(moved)
+    });
+    let launch = map
+        .launch(input.dtype(), KERNELS, output.tensor().elem_count())
+        .arg(address(input.tensor())?)
+        .arg(address_mut(output.tensor())?)
+        .arg(address_mut(places.tensor())?);
+    // SAFETY: the arguments are those of the kernel, with the sizes of `map`.
+    unsafe { cuda.launch(&map.with_sizes(launch, output.tensor().elem_count()))? };
+    let (slot, cuda) = (input.slot(), Arc::clone(cuda));
+    tape.record(&mut output, move |gradient, pass| {
+        let Some(slot) = slot else { return Ok(()) };
+        let (target, accumulate) = pass.target(&slot)?;
+        let _span = pass.profiler().span(|| {
+            let moved = bytes_of([places.tensor(), gradient.tensor(), &target]);
+            Work::new("max_pool", Phase::Backward).moving(moved)
+        });
+        let launch = map
+            .launch(target.dtype(), GRADIENT_KERNELS, target.elem_count())
+            .arg(address(gradient.tensor())?)
+            .arg(address(places.tensor())?)
+            .arg(address_mut(&target)?);
+        let launch = map.with_sizes(launch, target.elem_count()).arg(accumulate);
+        // SAFETY: as above.
+        unsafe { cuda.launch(&launch) }
+    });
+    Ok(output)
+}
+
+/// Kernels of `max_pool.cu` for vectors of 8 channels and for single ones, each for f32 and bf16.
+type PoolKernels = [[&'static str; 2]; 2];
+
+const KERNELS: PoolKernels = [
+    ["max_pool_f32", "max_pool_bf16"],
+    ["max_pool_single_f32", "max_pool_single_bf16"],
+];
+const GRADIENT_KERNELS: PoolKernels = [
+    ["max_pool_gradient_f32", "max_pool_gradient_bf16"],
+    [
+        "max_pool_gradient_single_f32",
+        "max_pool_gradient_single_bf16",
+    ],
+];
+
 #[derive(Clone, Copy)]
 struct Map {
     height: usize,
@@ -78,6 +143,24 @@ struct Map {
 }
 
 impl Map {
+    /// A launch of a thread for every vector of `elements`.
+    fn launch(&self, dtype: DType, [eights, singles]: PoolKernels, elements: usize) -> Launch {
+        let kernels = if self.vector() > 1 { eights } else { singles };
+        across(by_type(dtype, kernels), elements / self.vector())
+    }
+
+    fn with_sizes(&self, launch: Launch, elements: usize) -> Launch {
+        launch
+            .arg(self.height)
+            .arg(self.width)
+            .arg(self.channels)
+            .arg((elements / self.vector()) as u64)
+    }
+
+    fn vector(&self) -> usize {
+        vector_of(self.channels)
+    }
+
     fn out_width(&self) -> usize {
         self.width.div_ceil(STRIDE)
     }

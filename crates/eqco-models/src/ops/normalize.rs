@@ -1,6 +1,7 @@
 //! L2 normalisation of embeddings: y = x / max(‖x‖, ε).
 
 use candle_core::{DType, Result, bail};
+use eqco_core::cuda::{Launch, address, address_mut};
 use rayon::prelude::*;
 
 use super::access::{read, write};
@@ -15,7 +16,7 @@ const SMALLEST_NORM: f32 = 1e-12;
 /// # Errors
 /// When the input is not two-dimensional.
 pub fn l2_normalize(tape: &mut Tape, input: &Activation) -> Result<Activation> {
-    let &[_, dim] = input.dims() else {
+    let &[rows, dim] = input.dims() else {
         bail!("l2_normalize: expected [N,D], found {:?}", input.dims())
     };
     let mut output = tape.allocate(input.tensor().shape().clone(), DType::F32)?;
@@ -23,16 +24,20 @@ pub fn l2_normalize(tape: &mut Tape, input: &Activation) -> Result<Activation> {
         Work::new("l2_normalize", Phase::Forward)
             .moving(bytes_of([input.tensor(), output.tensor()]))
     });
-    read(input.tensor(), |x| {
-        write(output.tensor(), |y| {
-            y.par_chunks_mut(dim)
-                .zip(x.par_chunks(dim))
-                .for_each(|(y, x)| {
-                    let scale = 1.0 / norm(x);
-                    y.iter_mut().zip(x).for_each(|(y, x)| *y = x * scale);
-                });
-        })
-    })??;
+    if let Some(cuda) = tape.backend().cuda() {
+        let launch = a_warp_each("l2_normalize", rows)
+            .arg(address(input.tensor())?)
+            .arg(address_mut(output.tensor())?)
+            .arg(rows)
+            .arg(dim)
+            .arg(SMALLEST_NORM);
+        // SAFETY: the arguments are those of the kernel.
+        unsafe { cuda.launch(&launch)? };
+    } else {
+        read(input.tensor(), |x| {
+            write(output.tensor(), |y| forward(dim, x, y))
+        })??;
+    }
     let (input, unit) = (input.clone(), output.clone());
     tape.record(&mut output, move |gradient, pass| {
         let Some(slot) = input.slot() else {
@@ -46,14 +51,42 @@ pub fn l2_normalize(tape: &mut Tape, input: &Activation) -> Result<Activation> {
                 gradient.tensor(),
             ]))
         });
-        read(input.tensor(), |x| {
-            read(unit.tensor(), |y| {
-                write(gradient.tensor(), |dy| backward(dim, x, y, dy))
-            })
-        })???;
+        if let Some(cuda) = pass.backend().cuda() {
+            let launch = a_warp_each("l2_normalize_gradient", rows)
+                .arg(address(input.tensor())?)
+                .arg(address(unit.tensor())?)
+                .arg(address_mut(gradient.tensor())?)
+                .arg(rows)
+                .arg(dim)
+                .arg(SMALLEST_NORM);
+            // SAFETY: the arguments are those of the kernel.
+            unsafe { cuda.launch(&launch)? };
+        } else {
+            read(input.tensor(), |x| {
+                read(unit.tensor(), |y| {
+                    write(gradient.tensor(), |dy| backward(dim, x, y, dy))
+                })
+            })???;
+        }
         pass.give(&slot, gradient)
     });
     Ok(output)
+}
+
+/// Blocks of eight warps, one for each row.
+fn a_warp_each(kernel: &'static str, rows: usize) -> Launch {
+    Launch::new(kernel)
+        .grid(rows.div_ceil(8), 1, 1)
+        .block(32, 8)
+}
+
+fn forward(dim: usize, x: &[f32], y: &mut [f32]) {
+    y.par_chunks_mut(dim)
+        .zip(x.par_chunks(dim))
+        .for_each(|(y, x)| {
+            let scale = 1.0 / norm(x);
+            y.iter_mut().zip(x).for_each(|(y, x)| *y = x * scale);
+        });
 }
 
 /// In place: dx = (dy − y·(y·dy)) / ‖x‖, or dy / ε where the norm is below ε and thus a constant, as in PyTorch.

@@ -5,6 +5,7 @@ use candle_core::Result;
 use super::access::{read, write};
 use super::element::{Element, for_element};
 use super::lanes::zip_chunks;
+use crate::cuda::by_type;
 use crate::profile::{Phase, Work, bytes_of};
 use crate::tape::{Activation, Tape};
 
@@ -17,9 +18,14 @@ pub fn relu(tape: &mut Tape, input: &Activation) -> Result<Activation> {
     let _span = tape.profiler().span(|| {
         Work::new("relu", Phase::Forward).moving(bytes_of([input.tensor(), output.tensor()]))
     });
-    for_element!(input.dtype(), T => read(input.tensor(), |x: &[T]| {
-        write(output.tensor(), |y| forward(x, y))
-    })??);
+    if let Some(cuda) = tape.backend().cuda() {
+        let kernel = by_type(input.dtype(), ["relu_f32", "relu_bf16"]);
+        cuda.elementwise(kernel, input.tensor(), output.tensor())?;
+    } else {
+        for_element!(input.dtype(), T => read(input.tensor(), |x: &[T]| {
+            write(output.tensor(), |y| forward(x, y))
+        })??);
+    }
     let (slot, kept) = (input.slot(), output.clone());
     tape.record(&mut output, move |gradient, pass| {
         let Some(slot) = slot else { return Ok(()) };
@@ -30,9 +36,14 @@ pub fn relu(tape: &mut Tape, input: &Activation) -> Result<Activation> {
                 gradient.tensor(),
             ]))
         });
-        for_element!(kept.dtype(), T => read(kept.tensor(), |y: &[T]| {
-            write(gradient.tensor(), |dy| backward(y, dy))
-        })??);
+        if let Some(cuda) = pass.backend().cuda() {
+            let kernel = by_type(kept.dtype(), ["relu_gradient_f32", "relu_gradient_bf16"]);
+            cuda.elementwise(kernel, kept.tensor(), gradient.tensor())?;
+        } else {
+            for_element!(kept.dtype(), T => read(kept.tensor(), |y: &[T]| {
+                write(gradient.tensor(), |dy| backward(y, dy))
+            })??);
+        }
         pass.give(&slot, gradient)
     });
     Ok(output)

@@ -5,6 +5,7 @@
 
 mod adamw;
 mod config;
+mod cuda;
 mod lars;
 mod schedule;
 mod sgd;
@@ -16,6 +17,7 @@ use std::collections::HashMap;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
+use crate::backend::Backend;
 use crate::error::{ModelError, check_range};
 use crate::ops::access::{copy_into, read, write};
 use crate::params::{Parameter, ParameterSet};
@@ -35,6 +37,8 @@ pub struct Optimizer {
     /// By parameter index.
     slots: Vec<Slot>,
     step_count: u64,
+    /// On a GPU: all parameters in a few launches.
+    cuda: Option<cuda::Updates>,
 }
 
 /// The memory of one parameter: tensors of the parameter's shape and layout, named by `OptimizerConfig::memory_names`.
@@ -66,7 +70,18 @@ impl Optimizer {
             config: *config,
             slots,
             step_count: 0,
+            cuda: None,
         })
+    }
+
+    /// The same optimiser, updating with the kernels of `backend`.
+    #[must_use]
+    pub fn with_backend(mut self, backend: &Backend) -> Self {
+        self.cuda = match backend {
+            Backend::Cuda(cuda) => Some(cuda::Updates::new(cuda)),
+            Backend::Portable | Backend::Onednn(_) => None,
+        };
+        self
     }
 
     /// The hyper-parameters.
@@ -100,6 +115,22 @@ impl Optimizer {
         )?;
         let gradients = self.matching_gradients(parameters, gradients)?;
         self.step_count += 1;
+        if let Some(updates) = &mut self.cuda {
+            let rows = cuda::rows(
+                &self.config,
+                &self.slots,
+                parameters.parameters(),
+                &gradients,
+            )?;
+            updates.step(
+                &self.config,
+                rows,
+                parameters,
+                learning_rate,
+                self.step_count,
+            )?;
+            return Ok(());
+        }
         // Parallel over parameters and over chunks of each: a thread that has no chunk left to take goes on to another
         // parameter, and the many small ones cost no waiting.
         self.slots

@@ -142,7 +142,7 @@ fn forty_steps_learn_four_grey_levels_and_classifying_changes_nothing() -> Resul
 
 #[test]
 fn a_pass_that_does_not_record_has_a_loss_and_no_backward_pass() -> Result<()> {
-    let mut tape = Tape::new(Mode::Evaluation, &BufferPool::new(&Device::Cpu));
+    let mut tape = crate::families::tape(Mode::Evaluation, &BufferPool::new(&Device::Cpu));
     let logits = eqco_models::tape::Activation::constant(&tensor(&[0.0, 0.0], (1, 2))?)?;
     let loss = cross_entropy(&mut tape, &logits, &[0])?;
     assert_near(&values(&loss.to_tensor()?)?, &[2f64.ln()], 1e-6);

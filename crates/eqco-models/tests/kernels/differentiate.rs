@@ -36,7 +36,7 @@ pub fn evaluate(
     inputs: &[Tensor],
     forward: &impl Fn(&mut Tape, &[Activation]) -> Result<Activation>,
 ) -> Result<Tensor> {
-    let mut tape = Tape::new(Mode::Unrecorded, &BufferPool::new(&Device::Cpu));
+    let mut tape = crate::families::tape(Mode::Unrecorded, &BufferPool::new(&Device::Cpu));
     let inputs = inputs
         .iter()
         .map(Activation::constant)
@@ -51,7 +51,7 @@ pub fn differentiate(
     gradient_of: impl FnOnce(&[usize]) -> Result<Tensor>,
     forward: &impl Fn(&mut Tape, &[Activation]) -> Result<Activation>,
 ) -> Result<Differentiated> {
-    let mut tape = Tape::new(Mode::Training, &BufferPool::new(&Device::Cpu));
+    let mut tape = crate::families::tape(Mode::Training, &BufferPool::new(&Device::Cpu));
     let inputs = inputs
         .iter()
         .map(|input| tape.input(input))

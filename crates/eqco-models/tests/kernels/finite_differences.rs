@@ -21,6 +21,7 @@ use eqco_models::resnet::{Architecture, EncoderConfig, ResNet, Stem};
 use eqco_models::tape::{Activation, Tape};
 
 use crate::differentiate::{declare, differentiate, evaluate};
+use crate::families::on_every_family;
 use crate::golden::{dot, values};
 use crate::hashed::{hashed, hashed_between, hashed_values};
 
@@ -161,45 +162,49 @@ fn convolutions() -> Result<()> {
 
 #[test]
 fn pools_and_linear_layers() -> Result<()> {
-    let (_, none) = declare(|_| Ok(()))?;
-    let images = hashed("pools", &[2, 7, 6, 3])?;
-    check(
-        "average pool",
-        &none,
-        from_ref(&images),
-        LINEAR,
-        |tape, x| global_average_pool(tape, &x[0]),
-    )?;
-    check("max pool", &none, &[images], KINKED, |tape, x| {
-        max_pool(tape, &x[0])
-    })?;
-    let rows = hashed("rows", &[6, 7])?;
-    let ((weight, bias), set) =
-        declare(|b| Ok((b.linear_weight("weight", 5, 7)?, b.bias("bias", 5, 7)?)))?;
-    check("linear", &set, from_ref(&rows), LINEAR, |tape, x| {
-        linear(tape, &x[0], &weight, Some(&bias))
-    })?;
-    check("relu", &none, from_ref(&rows), KINKED, |tape, x| {
-        relu(tape, &x[0])
-    })?;
-    check("normalise", &none, &[rows], SMOOTH, |tape, x| {
-        l2_normalize(tape, &x[0])
+    on_every_family(|| {
+        let (_, none) = declare(|_| Ok(()))?;
+        let images = hashed("pools", &[2, 7, 6, 3])?;
+        check(
+            "average pool",
+            &none,
+            from_ref(&images),
+            LINEAR,
+            |tape, x| global_average_pool(tape, &x[0]),
+        )?;
+        check("max pool", &none, &[images], KINKED, |tape, x| {
+            max_pool(tape, &x[0])
+        })?;
+        let rows = hashed("rows", &[6, 7])?;
+        let ((weight, bias), set) =
+            declare(|b| Ok((b.linear_weight("weight", 5, 7)?, b.bias("bias", 5, 7)?)))?;
+        check("linear", &set, from_ref(&rows), LINEAR, |tape, x| {
+            linear(tape, &x[0], &weight, Some(&bias))
+        })?;
+        check("relu", &none, from_ref(&rows), KINKED, |tape, x| {
+            relu(tape, &x[0])
+        })?;
+        check("normalise", &none, &[rows], SMOOTH, |tape, x| {
+            l2_normalize(tape, &x[0])
+        })
     })
 }
 
 #[test]
 fn cross_entropies() -> Result<()> {
-    let (_, none) = declare(|_| Ok(()))?;
-    // More rows than one task handles, and an odd number of classes.
-    let logits = (hashed("logits", &[67, 5])? * 3.0)?;
-    let labels: Vec<u32> = (0..67).map(|row| row * row % 5).collect();
-    // One value close to 1, of which each logit moves a 67th: rounding asks for a long step.
-    let probe = Probe {
-        step: 0.1,
-        tolerance: 2e-3,
-    };
-    check("cross entropy", &none, &[logits], probe, |tape, x| {
-        cross_entropy(tape, &x[0], &labels)
+    on_every_family(|| {
+        let (_, none) = declare(|_| Ok(()))?;
+        // More rows than one task handles, and an odd number of classes.
+        let logits = (hashed("logits", &[67, 5])? * 3.0)?;
+        let labels: Vec<u32> = (0..67).map(|row| row * row % 5).collect();
+        // One value close to 1, of which each logit moves a 67th: rounding asks for a long step.
+        let probe = Probe {
+            step: 0.1,
+            tolerance: 2e-3,
+        };
+        check("cross entropy", &none, &[logits], probe, |tape, x| {
+            cross_entropy(tape, &x[0], &labels)
+        })
     })
 }
 
@@ -218,116 +223,124 @@ fn batch_norm(channels: usize) -> Result<(BatchNorm, ParameterSet)> {
 
 #[test]
 fn batch_norms() -> Result<()> {
-    let shape = [4, 5, 3, 5];
-    let (layer, set) = batch_norm(5)?;
-    let (x, residual) = (hashed("normalised", &shape)?, hashed("residual", &shape)?);
-    for (name, activate, probe) in [
-        ("batch norm", Activate::Linear, SMOOTH),
-        ("batch norm, relu", Activate::Relu, KINKED),
-    ] {
-        check(name, &set, from_ref(&x), probe, |tape, x| {
-            layer.forward(tape, &x[0], None, activate)
-        })?;
-        let inputs = [x.clone(), residual.clone()];
-        check(
-            &format!("{name}, residual"),
-            &set,
-            &inputs,
-            probe,
-            |tape, x| layer.forward(tape, &x[0], Some(&x[1]), activate),
-        )?;
-    }
-    Ok(())
+    on_every_family(|| {
+        let shape = [4, 5, 3, 5];
+        let (layer, set) = batch_norm(5)?;
+        let (x, residual) = (hashed("normalised", &shape)?, hashed("residual", &shape)?);
+        for (name, activate, probe) in [
+            ("batch norm", Activate::Linear, SMOOTH),
+            ("batch norm, relu", Activate::Relu, KINKED),
+        ] {
+            check(name, &set, from_ref(&x), probe, |tape, x| {
+                layer.forward(tape, &x[0], None, activate)
+            })?;
+            let inputs = [x.clone(), residual.clone()];
+            check(
+                &format!("{name}, residual"),
+                &set,
+                &inputs,
+                probe,
+                |tape, x| layer.forward(tape, &x[0], Some(&x[1]), activate),
+            )?;
+        }
+        Ok(())
+    })
 }
 
 #[test]
 fn a_residual_block_whose_input_is_used_twice() -> Result<()> {
-    let ((first, second, norms), set) = declare(|b| {
-        let first = b.conv_weight("first", 4, 4, 3)?;
-        let second = b.conv_weight("second", 4, 4, 3)?;
-        let norms = [
-            BatchNorm::new(b, "bn1", 4, 1.0)?,
-            BatchNorm::new(b, "bn2", 4, 1.0)?,
-        ];
-        Ok((first, second, norms))
-    })?;
-    let images = hashed("block", &[3, 5, 6, 4])?;
-    check("block", &set, &[images], KINKED, |tape, x| {
-        let inner = conv2d(tape, &x[0], &first, 1, 1)?;
-        let inner = norms[0].forward(tape, &inner, None, Activate::Relu)?;
-        let inner = conv2d(tape, &inner, &second, 1, 1)?;
-        norms[1].forward(tape, &inner, Some(&x[0]), Activate::Relu)
+    on_every_family(|| {
+        let ((first, second, norms), set) = declare(|b| {
+            let first = b.conv_weight("first", 4, 4, 3)?;
+            let second = b.conv_weight("second", 4, 4, 3)?;
+            let norms = [
+                BatchNorm::new(b, "bn1", 4, 1.0)?,
+                BatchNorm::new(b, "bn2", 4, 1.0)?,
+            ];
+            Ok((first, second, norms))
+        })?;
+        let images = hashed("block", &[3, 5, 6, 4])?;
+        check("block", &set, &[images], KINKED, |tape, x| {
+            let inner = conv2d(tape, &x[0], &first, 1, 1)?;
+            let inner = norms[0].forward(tape, &inner, None, Activate::Relu)?;
+            let inner = conv2d(tape, &inner, &second, 1, 1)?;
+            norms[1].forward(tape, &inner, Some(&x[0]), Activate::Relu)
+        })
     })
 }
 
 #[test]
 fn projection_heads_with_normalisation() -> Result<()> {
-    for (name, kind) in [
-        ("mlp", HeadKind::Mlp),
-        ("batch norm mlp", HeadKind::BatchNormMlp),
-    ] {
-        let config = ProjectionHeadConfig {
-            kind,
-            hidden_dim: 0,
-            embedding_dim: 5,
-        };
-        let (head, set) = declare(|b| ProjectionHead::new(&config, 8, b))?;
-        let representation = hashed("representation", &[7, 8])?;
-        check(name, &set, &[representation], KINKED, |tape, x| {
-            let embedding = head.forward(tape, &x[0])?;
-            l2_normalize(tape, &embedding)
-        })?;
-    }
-    Ok(())
+    on_every_family(|| {
+        for (name, kind) in [
+            ("mlp", HeadKind::Mlp),
+            ("batch norm mlp", HeadKind::BatchNormMlp),
+        ] {
+            let config = ProjectionHeadConfig {
+                kind,
+                hidden_dim: 0,
+                embedding_dim: 5,
+            };
+            let (head, set) = declare(|b| ProjectionHead::new(&config, 8, b))?;
+            let representation = hashed("representation", &[7, 8])?;
+            check(name, &set, &[representation], KINKED, |tape, x| {
+                let embedding = head.forward(tape, &x[0])?;
+                l2_normalize(tape, &embedding)
+            })?;
+        }
+        Ok(())
+    })
 }
 
 /// Here through every parameter at once: kinks and curvature of seventeen layers leave no room for single coordinates.
 #[test]
 fn a_whole_network_along_one_direction() -> Result<()> {
-    let config = EncoderConfig {
-        architecture: Architecture::Resnet18,
-        width: 4,
-        stem: Stem::Imagenet,
-        zero_init_residual: false,
-    };
-    let (network, set) = declare(|b| ResNet::new(&config, b))?;
-    let images = hashed("images", &[8, 37, 40, 3])?;
-    let forward = |tape: &mut Tape, x: &[Activation]| network.forward(tape, &x[0]);
-    let pass = differentiate(
-        &set,
-        from_ref(&images),
-        |shape| hashed("network.output_gradient", shape),
-        &forward,
-    )?;
-    let weights = hashed_values(
-        "network.output_gradient",
-        pass.output.elem_count(),
-        -1.0,
-        1.0,
-    );
-    let original: HashMap<String, Tensor> = set.to_named()?.into_iter().collect();
-    let step = 1e-4;
-    // Along the gradient itself, the slope is its squared length.
-    let squared_length = pass
-        .parameters
-        .iter()
-        .map(|(_, gradient)| Ok(values(gradient)?.iter().map(|v| v * v).sum::<f64>()))
-        .sum::<Result<f64>>()?;
-    let moved = |sign: f64| {
-        let mut tensors = original.clone();
-        for (name, gradient) in &pass.parameters {
-            let direction = (gradient * (sign * step / squared_length.sqrt()))?;
-            tensors.insert(name.clone(), (&original[name] + direction)?);
-        }
-        set.load_named("", &tensors)?;
-        Ok::<_, candle_core::Error>(dot(
-            &weights,
-            &values(&evaluate(from_ref(&images), &forward)?)?,
-        ))
-    };
-    let quotient = (moved(1.0)? - moved(-1.0)?) / (2.0 * step);
-    let error = (quotient / squared_length.sqrt() - 1.0).abs();
-    println!("whole network: relative error {error:.1e} of 2e-2");
-    assert!(error < 2e-2, "{quotient} against {}", squared_length.sqrt());
-    Ok(())
+    on_every_family(|| {
+        let config = EncoderConfig {
+            architecture: Architecture::Resnet18,
+            width: 4,
+            stem: Stem::Imagenet,
+            zero_init_residual: false,
+        };
+        let (network, set) = declare(|b| ResNet::new(&config, b))?;
+        let images = hashed("images", &[8, 37, 40, 3])?;
+        let forward = |tape: &mut Tape, x: &[Activation]| network.forward(tape, &x[0]);
+        let pass = differentiate(
+            &set,
+            from_ref(&images),
+            |shape| hashed("network.output_gradient", shape),
+            &forward,
+        )?;
+        let weights = hashed_values(
+            "network.output_gradient",
+            pass.output.elem_count(),
+            -1.0,
+            1.0,
+        );
+        let original: HashMap<String, Tensor> = set.to_named()?.into_iter().collect();
+        let step = 1e-4;
+        // Along the gradient itself, the slope is its squared length.
+        let squared_length = pass
+            .parameters
+            .iter()
+            .map(|(_, gradient)| Ok(values(gradient)?.iter().map(|v| v * v).sum::<f64>()))
+            .sum::<Result<f64>>()?;
+        let moved = |sign: f64| {
+            let mut tensors = original.clone();
+            for (name, gradient) in &pass.parameters {
+                let direction = (gradient * (sign * step / squared_length.sqrt()))?;
+                tensors.insert(name.clone(), (&original[name] + direction)?);
+            }
+            set.load_named("", &tensors)?;
+            Ok::<_, candle_core::Error>(dot(
+                &weights,
+                &values(&evaluate(from_ref(&images), &forward)?)?,
+            ))
+        };
+        let quotient = (moved(1.0)? - moved(-1.0)?) / (2.0 * step);
+        let error = (quotient / squared_length.sqrt() - 1.0).abs();
+        println!("whole network: relative error {error:.1e} of 2e-2");
+        assert!(error < 2e-2, "{quotient} against {}", squared_length.sqrt());
+        Ok(())
+    })
 }

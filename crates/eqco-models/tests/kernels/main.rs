@@ -6,6 +6,7 @@ mod bf16;
 mod classifier;
 mod differentiate;
 mod encoder;
+mod families;
 mod finite_differences;
 mod golden;
 mod hashed;

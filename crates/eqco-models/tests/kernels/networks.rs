@@ -11,6 +11,7 @@ use eqco_models::resnet::{Architecture, EncoderConfig, ResNet, Stem};
 use eqco_models::tape::{Activation, Mode, Tape};
 
 use crate::differentiate::{Differentiated, declare, differentiate};
+use crate::families::on_every_family;
 use crate::golden::{FOLDER, Golden};
 use crate::hashed::{hashed, hashed_between};
 
@@ -95,7 +96,7 @@ fn check_network(
     fill_with_hashes(prefix, &set)?;
     let images = hashed(&format!("{prefix}.images"), &shape)?;
 
-    let mut tape = Tape::new(Mode::Evaluation, &BufferPool::new(&Device::Cpu));
+    let mut tape = crate::families::tape(Mode::Evaluation, &BufferPool::new(&Device::Cpu));
     let evaluated = network.forward(&mut tape, &Activation::constant(&images)?)?;
     golden.check(
         &format!("{prefix}.evaluated"),
@@ -157,29 +158,31 @@ fn check_head(golden: &Golden, prefix: &str, kind: HeadKind) -> Result<()> {
 
 #[test]
 fn networks_and_heads_agree_with_pytorch() -> Result<()> {
-    let golden = Golden::load("networks")?;
-    let config = |architecture, width, stem| EncoderConfig {
-        architecture,
-        width,
-        stem,
-        zero_init_residual: false,
-    };
-    let cifar = config(Architecture::Resnet18, 4, Stem::Cifar);
-    check_network(&golden, "resnet18_cifar", &cifar, [2, 13, 11, 3], SHALLOW)?;
-    let wide = config(Architecture::Resnet18, 16, Stem::Cifar);
-    check_network(&golden, "resnet18_wide", &wide, [2, 17, 19, 3], SHALLOW)?;
-    let imagenet = config(Architecture::Resnet50, 4, Stem::Imagenet);
-    check_network(
-        &golden,
-        "resnet50_imagenet",
-        &imagenet,
-        [4, 35, 33, 3],
-        DEEP,
-    )?;
-    check_head(&golden, "mlp", HeadKind::Mlp)?;
-    check_head(&golden, "batch_norm_mlp", HeadKind::BatchNormMlp)?;
-    golden.assert_all_compared();
-    Ok(())
+    on_every_family(|| {
+        let golden = Golden::load("networks")?;
+        let config = |architecture, width, stem| EncoderConfig {
+            architecture,
+            width,
+            stem,
+            zero_init_residual: false,
+        };
+        let cifar = config(Architecture::Resnet18, 4, Stem::Cifar);
+        check_network(&golden, "resnet18_cifar", &cifar, [2, 13, 11, 3], SHALLOW)?;
+        let wide = config(Architecture::Resnet18, 16, Stem::Cifar);
+        check_network(&golden, "resnet18_wide", &wide, [2, 17, 19, 3], SHALLOW)?;
+        let imagenet = config(Architecture::Resnet50, 4, Stem::Imagenet);
+        check_network(
+            &golden,
+            "resnet50_imagenet",
+            &imagenet,
+            [4, 35, 33, 3],
+            DEEP,
+        )?;
+        check_head(&golden, "mlp", HeadKind::Mlp)?;
+        check_head(&golden, "batch_norm_mlp", HeadKind::BatchNormMlp)?;
+        golden.assert_all_compared();
+        Ok(())
+    })
 }
 
 /// Name and shape of every tensor of torchvision's `architecture`, in its order.

@@ -13,6 +13,7 @@ use eqco_models::params::ParameterSet;
 use eqco_models::tape::{Activation, Mode, Tape};
 
 use crate::differentiate::{Differentiated, declare, differentiate, on_threads};
+use crate::families::on_every_family;
 use crate::golden::Golden;
 use crate::hashed::{hashed, hashed_between};
 
@@ -200,7 +201,10 @@ impl BatchNormCase {
             .iter()
             .map(Activation::constant)
             .collect::<Result<Vec<_>>>()?;
-        let evaluated = forward(&mut Tape::new(Mode::Evaluation, &pool), &constants)?;
+        let evaluated = forward(
+            &mut crate::families::tape(Mode::Evaluation, &pool),
+            &constants,
+        )?;
         check("evaluated", &evaluated.to_tensor()?)?;
 
         let pass = differentiate(&set, &inputs, output_gradient(self.name), &forward)?;
@@ -218,98 +222,104 @@ impl BatchNormCase {
 
 #[test]
 fn batch_norms_agree_with_pytorch() -> Result<()> {
-    use Activate::{Linear, Relu};
-    let golden = Golden::load("batch_norm")?;
-    let cases = [
-        BatchNormCase::new("linear_3", &[2, 5, 7, 3], Linear, false),
-        BatchNormCase::new("relu_5", &[2, 5, 4, 5], Relu, false).with_input(0.5, 1.0),
-        BatchNormCase::new("residual_24", &[2, 3, 5, 24], Linear, true).with_input(-0.5, 2.0),
-        BatchNormCase::new("residual_relu_40", &[1, 3, 5, 40], Relu, true),
-        BatchNormCase::new("relu_64", &[3, 2, 2, 64], Relu, false),
-        BatchNormCase::new("head_7", &[9, 7], Relu, false),
-        BatchNormCase::new("relu_24_many_tasks", &[4, 19, 23, 24], Relu, false)
-            .with_input(0.25, 1.0),
-        BatchNormCase::new("residual_relu_40_many_tasks", &[2, 19, 23, 40], Relu, true),
-        BatchNormCase {
-            // f32 keeps a value near 1,000 to 3e-5, that is 3e-4 deviations; scale·x + shift rounds three times.
-            tolerance: 1e-3,
-            ..BatchNormCase::new("large_mean_24", &[2, 5, 5, 24], Linear, false)
-                .with_input(1000.0, 0.1)
-        },
-    ];
-    cases.iter().try_for_each(|case| case.check(&golden))?;
-    golden.assert_all_compared();
-    Ok(())
+    on_every_family(|| {
+        use Activate::{Linear, Relu};
+        let golden = Golden::load("batch_norm")?;
+        let cases = [
+            BatchNormCase::new("linear_3", &[2, 5, 7, 3], Linear, false),
+            BatchNormCase::new("relu_5", &[2, 5, 4, 5], Relu, false).with_input(0.5, 1.0),
+            BatchNormCase::new("residual_24", &[2, 3, 5, 24], Linear, true).with_input(-0.5, 2.0),
+            BatchNormCase::new("residual_relu_40", &[1, 3, 5, 40], Relu, true),
+            BatchNormCase::new("relu_64", &[3, 2, 2, 64], Relu, false),
+            BatchNormCase::new("head_7", &[9, 7], Relu, false),
+            BatchNormCase::new("relu_24_many_tasks", &[4, 19, 23, 24], Relu, false)
+                .with_input(0.25, 1.0),
+            BatchNormCase::new("residual_relu_40_many_tasks", &[2, 19, 23, 40], Relu, true),
+            BatchNormCase {
+                // f32 keeps a value near 1,000 to 3e-5, that is 3e-4 deviations; scale·x + shift rounds three times.
+                tolerance: 1e-3,
+                ..BatchNormCase::new("large_mean_24", &[2, 5, 5, 24], Linear, false)
+                    .with_input(1000.0, 0.1)
+            },
+        ];
+        cases.iter().try_for_each(|case| case.check(&golden))?;
+        golden.assert_all_compared();
+        Ok(())
+    })
 }
 
 #[test]
 fn pools_agree_with_pytorch_also_in_ties() -> Result<()> {
-    let golden = Golden::load("pools")?;
-    let (_, set) = declare(|_| Ok(()))?;
-    let cases: [(&str, [usize; 4]); 5] = [
-        ("odd", [2, 7, 5, 3]),
-        ("even", [2, 6, 8, 2]),
-        ("mixed", [1, 5, 8, 4]),
-        ("one_pixel", [2, 1, 1, 3]),
-        ("ties", [2, 7, 6, 3]),
-    ];
-    for (case, shape) in cases {
-        let mut images = hashed(&format!("{case}.input"), &shape)?;
-        if case == "ties" {
-            // Levels −2, −1, 0 and 1: nearly every window holds its maximum more than once.
-            images = (images * 2.0)?.floor()?;
+    on_every_family(|| {
+        let golden = Golden::load("pools")?;
+        let (_, set) = declare(|_| Ok(()))?;
+        let cases: [(&str, [usize; 4]); 5] = [
+            ("odd", [2, 7, 5, 3]),
+            ("even", [2, 6, 8, 2]),
+            ("mixed", [1, 5, 8, 4]),
+            ("one_pixel", [2, 1, 1, 3]),
+            ("ties", [2, 7, 6, 3]),
+        ];
+        for (case, shape) in cases {
+            let mut images = hashed(&format!("{case}.input"), &shape)?;
+            if case == "ties" {
+                // Levels −2, −1, 0 and 1: nearly every window holds its maximum more than once.
+                images = (images * 2.0)?.floor()?;
+            }
+            let pass = differentiate(&set, &[images], output_gradient(case), &|tape, x| {
+                max_pool(tape, &x[0])
+            })?;
+            check(&golden, case, &pass, TOLERANCE)?;
         }
-        let pass = differentiate(&set, &[images], output_gradient(case), &|tape, x| {
-            max_pool(tape, &x[0])
+        let images = hashed("average.input", &[3, 5, 4, 7])?;
+        let pass = differentiate(&set, &[images], output_gradient("average"), &|tape, x| {
+            global_average_pool(tape, &x[0])
         })?;
-        check(&golden, case, &pass, TOLERANCE)?;
-    }
-    let images = hashed("average.input", &[3, 5, 4, 7])?;
-    let pass = differentiate(&set, &[images], output_gradient("average"), &|tape, x| {
-        global_average_pool(tape, &x[0])
-    })?;
-    check(&golden, "average", &pass, TOLERANCE)?;
-    golden.assert_all_compared();
-    Ok(())
+        check(&golden, "average", &pass, TOLERANCE)?;
+        golden.assert_all_compared();
+        Ok(())
+    })
 }
 
 #[test]
 fn linear_layers_and_normalisation_agree_with_pytorch() -> Result<()> {
-    let golden = Golden::load("linear")?;
-    for (case, rows, inputs, outputs, biased) in [
-        ("biased", 5, 7, 3, true),
-        ("plain", 33, 24, 10, false),
-        ("one_row", 1, 6, 4, true),
-    ] {
-        let ((weight, bias), set) = declare(|b| {
-            let weight = b.linear_weight("weight", outputs, inputs)?;
-            let bias = biased
-                .then(|| b.bias("bias", outputs, inputs))
-                .transpose()?;
-            Ok((weight, bias))
+    on_every_family(|| {
+        let golden = Golden::load("linear")?;
+        for (case, rows, inputs, outputs, biased) in [
+            ("biased", 5, 7, 3, true),
+            ("plain", 33, 24, 10, false),
+            ("one_row", 1, 6, 4, true),
+        ] {
+            let ((weight, bias), set) = declare(|b| {
+                let weight = b.linear_weight("weight", outputs, inputs)?;
+                let bias = biased
+                    .then(|| b.bias("bias", outputs, inputs))
+                    .transpose()?;
+                Ok((weight, bias))
+            })?;
+            load(
+                &set,
+                vec![
+                    (
+                        "weight",
+                        hashed(&format!("{case}.weight"), &[outputs, inputs])?,
+                    ),
+                    ("bias", hashed(&format!("{case}.bias"), &[outputs])?),
+                ],
+            )?;
+            let x = hashed(&format!("{case}.input"), &[rows, inputs])?;
+            let pass = differentiate(&set, &[x], output_gradient(case), &|tape, x| {
+                linear(tape, &x[0], &weight, bias.as_ref())
+            })?;
+            check(&golden, case, &pass, TOLERANCE)?;
+        }
+        let (_, set) = declare(|_| Ok(()))?;
+        let x = hashed("normalize.input", &[5, 37])?;
+        let pass = differentiate(&set, &[x], output_gradient("normalize"), &|tape, x| {
+            l2_normalize(tape, &x[0])
         })?;
-        load(
-            &set,
-            vec![
-                (
-                    "weight",
-                    hashed(&format!("{case}.weight"), &[outputs, inputs])?,
-                ),
-                ("bias", hashed(&format!("{case}.bias"), &[outputs])?),
-            ],
-        )?;
-        let x = hashed(&format!("{case}.input"), &[rows, inputs])?;
-        let pass = differentiate(&set, &[x], output_gradient(case), &|tape, x| {
-            linear(tape, &x[0], &weight, bias.as_ref())
-        })?;
-        check(&golden, case, &pass, TOLERANCE)?;
-    }
-    let (_, set) = declare(|_| Ok(()))?;
-    let x = hashed("normalize.input", &[5, 37])?;
-    let pass = differentiate(&set, &[x], output_gradient("normalize"), &|tape, x| {
-        l2_normalize(tape, &x[0])
-    })?;
-    check(&golden, "normalize", &pass, TOLERANCE)?;
-    golden.assert_all_compared();
-    Ok(())
+        check(&golden, "normalize", &pass, TOLERANCE)?;
+        golden.assert_all_compared();
+        Ok(())
+    })
 }

@@ -13,8 +13,8 @@ use crate::hashed::hashed;
 fn a_convolution_counts_its_arrays_and_its_multiplications_in_each_of_three_passes() -> Result<()> {
     let (weight, set) = declare(|b| b.conv_weight("weight", 5, 4, 3))?;
     let profiler = Profiler::on();
-    let mut tape =
-        Tape::new(Mode::Training, &BufferPool::new(&Device::Cpu)).with_profiler(&profiler);
+    let mut tape = crate::families::tape(Mode::Training, &BufferPool::new(&Device::Cpu))
+        .with_profiler(&profiler);
     let images = tape.input(&hashed("images", &[2, 6, 8, 4])?)?;
     let output = conv2d(&mut tape, &images, &weight, 2, 1)?;
     assert_eq!(output.dims(), [2, 3, 4, 5]);

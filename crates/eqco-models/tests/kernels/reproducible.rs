@@ -9,6 +9,7 @@ use eqco_models::resnet::{Architecture, EncoderConfig, ResNet, Stem};
 use eqco_models::tape::{Gradients, Mode, Tape};
 
 use crate::differentiate::{declare, in_exchange_shapes, on_threads};
+use crate::families::on_every_family;
 use crate::golden::{bits, largest_relative_error, values};
 use crate::hashed::hashed;
 
@@ -29,7 +30,7 @@ fn step(
     images: &Tensor,
     pool: &Arc<BufferPool>,
 ) -> Result<Vec<Tensor>> {
-    let mut tape = Tape::new(Mode::Training, pool);
+    let mut tape = crate::families::tape(Mode::Training, pool);
     let images = tape.input(images)?;
     let output = network.forward(&mut tape, &images)?;
     let mut results = vec![output.to_tensor()?];
@@ -51,25 +52,27 @@ fn all_bits(results: &[Tensor]) -> Result<Vec<Vec<u32>>> {
 
 #[test]
 fn repetition_and_recycled_memory_change_no_bit() -> Result<()> {
-    for (architecture, stem, side) in [
-        (Architecture::Resnet18, Stem::Cifar, 12),
-        (Architecture::Resnet50, Stem::Imagenet, 40),
-    ] {
-        let (network, set) = network(architecture, stem)?;
-        let images = hashed("images", &[4, side, side + 3, 3])?;
-        let first = step(&network, &set, &images, &BufferPool::new(&Device::Cpu))?;
-        assert_eq!(first.len(), 2 + set.parameters().len());
-        let first = all_bits(&first)?;
-        let pool = BufferPool::new(&Device::Cpu);
-        for round in 0..3 {
-            let again = step(&network, &set, &images, &pool)?;
-            assert_eq!(first, all_bits(&again)?, "{architecture:?}, round {round}");
-            // Other values and another batch leave foreign contents in buffers of the same and of other sizes.
-            step(&network, &set, &(&images * -3.0)?, &pool)?;
-            step(&network, &set, &images.narrow(0, 0, 2)?, &pool)?;
+    on_every_family(|| {
+        for (architecture, stem, side) in [
+            (Architecture::Resnet18, Stem::Cifar, 12),
+            (Architecture::Resnet50, Stem::Imagenet, 40),
+        ] {
+            let (network, set) = network(architecture, stem)?;
+            let images = hashed("images", &[4, side, side + 3, 3])?;
+            let first = step(&network, &set, &images, &BufferPool::new(&Device::Cpu))?;
+            assert_eq!(first.len(), 2 + set.parameters().len());
+            let first = all_bits(&first)?;
+            let pool = BufferPool::new(&Device::Cpu);
+            for round in 0..3 {
+                let again = step(&network, &set, &images, &pool)?;
+                assert_eq!(first, all_bits(&again)?, "{architecture:?}, round {round}");
+                // Other values and another batch leave foreign contents in buffers of the same and of other sizes.
+                step(&network, &set, &(&images * -3.0)?, &pool)?;
+                step(&network, &set, &images.narrow(0, 0, 2)?, &pool)?;
+            }
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// The number of threads decides how work is cut up, and with it the order of some sums: rounding alone may differ. Runs

@@ -5,6 +5,7 @@
 //! anyway): the normalised value is recomputed, and the ReLU's mask is the sign of the recomputed or stored output.
 //! Operations behind need not keep the output without a residual either: it leaves them a recipe to compute it again.
 
+mod cuda;
 pub mod portable;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use candle_core::{Result, bail};
 use self::portable::{Affine, Mask, Statistics};
 use super::access::{copy_into, read, write};
 use super::element::{Element, for_element};
+use crate::backend::Backend;
 use crate::params::{NamedBuffer, Parameter, ParameterBuilder};
 use crate::profile::{Phase, Work, bytes_of};
 use crate::tape::{Activation, BackwardPass, Mode, Recipe, Slot, Tape};
@@ -77,6 +79,10 @@ impl BatchNorm {
         activate: Activate,
     ) -> Result<Activation> {
         self.check(input, residual)?;
+        if let Backend::Cuda(cuda) = tape.backend() {
+            let cuda = Arc::clone(cuda);
+            return cuda::forward(&cuda, self, tape, input, residual, activate);
+        }
         let mut output = tape.allocate(input.tensor().shape().clone(), input.dtype())?;
         let with_residual = residual.is_some();
         let passes = if tape.mode() == Mode::Evaluation {
@@ -164,8 +170,11 @@ impl BatchNorm {
         self.with_parameters(|w, b| Affine::new(&statistics, w, b))
     }
 
-    /// Statistics of each group.
-    fn batch_statistics(&self, input: &Activation, groups: usize) -> Result<Vec<Statistics>> {
+    /// How many rows `[channels]` of `input` share statistics.
+    ///
+    /// # Errors
+    /// When they are fewer than two.
+    fn rows_per_group(&self, input: &Activation, groups: usize) -> Result<usize> {
         let channels = self.weight.value().elem_count();
         let values_per_channel = input.tensor().elem_count() / channels / groups;
         if values_per_channel < 2 {
@@ -176,6 +185,13 @@ impl BatchNorm {
                 input.dims()
             );
         }
+        Ok(values_per_channel)
+    }
+
+    /// Statistics of each group.
+    fn batch_statistics(&self, input: &Activation, groups: usize) -> Result<Vec<Statistics>> {
+        self.rows_per_group(input, groups)?;
+        let channels = self.weight.value().elem_count();
         for_element!(input.dtype(), T => {
             read(input.tensor(), |x: &[T]| {
                 x.chunks_exact(x.len() / groups)

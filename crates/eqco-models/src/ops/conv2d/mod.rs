@@ -1,12 +1,16 @@
 //! Two-dimensional convolution without bias, channels-last.
 
+mod cuda;
 pub mod portable;
+
+use std::sync::Arc;
 
 use candle_core::{DType, Error, Result, Tensor, bail};
 
 use super::access::{read, write};
 use super::element::for_element;
 use crate::backend::Backend;
+use crate::onednn::Onednn;
 use crate::params::Parameter;
 use crate::profile::{Phase, Work};
 use crate::tape::{Activation, Tape};
@@ -61,11 +65,7 @@ impl Geometry {
 
     /// One pass of this convolution for the profile: it reads two of input, weights (f32) and output, or their gradients,
     /// and writes the third. `dtype` is the images'.
-    fn work(&self, phase: Phase, dtype: DType, kernels: &Kernels) -> Work {
-        let kernel = match kernels.family {
-            Backend::Portable => self.portable_kernel(phase, dtype, kernels),
-            Backend::Onednn(_) => "onednn",
-        };
+    fn work(&self, phase: Phase, dtype: DType, kernel: &str) -> Work {
         let stride = if self.stride == 1 {
             String::new()
         } else {
@@ -79,12 +79,6 @@ impl Geometry {
         )
         .moving(pixels * dtype.size_in_bytes() + weights * size_of::<f32>())
         .computing(2 * self.batch * self.out_image() * self.patch())
-    }
-
-    fn portable_kernel(&self, phase: Phase, dtype: DType, kernels: &Kernels) -> &'static str {
-        let name: Result<_> = (|| for_element!(dtype, T => Ok(portable::kernel_name::<T>(self, kernels.winograd, phase))))(
-        );
-        name.unwrap_or("unknown")
     }
 
     fn check(&self, name: &str) -> Result<()> {
@@ -141,6 +135,11 @@ pub fn conv2d(
         padding,
     };
     geometry.check(weight.name())?;
+    if let Backend::Cuda(family) = tape.backend()
+        && family.libraries().is_some()
+    {
+        return cuda::conv2d(&Arc::clone(family), tape, input, weight, geometry);
+    }
     let kernels = Kernels::choose(tape, &geometry, input.dtype());
     let shape = (
         batch,
@@ -150,24 +149,36 @@ pub fn conv2d(
     );
     let mut output = tape.allocate(shape, input.dtype())?;
     let dtype = input.dtype();
-    let _span = tape
-        .profiler()
-        .span(|| geometry.work(Phase::Forward, dtype, &kernels));
+    let _span = tape.profiler().span(|| {
+        geometry.work(
+            Phase::Forward,
+            dtype,
+            kernels.name(&geometry, Phase::Forward, dtype),
+        )
+    });
     kernels.forward(&geometry, input, weight, &output)?;
     let (input, weight) = (input.keep(), weight.clone());
     tape.record(&mut output, move |gradient, pass| {
         let slot = input.slot();
         let kept = input.value(pass)?;
-        let span = pass
-            .profiler()
-            .span(|| geometry.work(Phase::WeightGradient, dtype, &kernels));
+        let span = pass.profiler().span(|| {
+            geometry.work(
+                Phase::WeightGradient,
+                dtype,
+                kernels.name(&geometry, Phase::WeightGradient, dtype),
+            )
+        });
         let target = pass.parameter_target(&weight);
         kernels.backward_weight(&geometry, &kept, &gradient, target)?;
         drop((span, kept));
         if let Some(slot) = slot {
-            let _span = pass
-                .profiler()
-                .span(|| geometry.work(Phase::InputGradient, dtype, &kernels));
+            let _span = pass.profiler().span(|| {
+                geometry.work(
+                    Phase::InputGradient,
+                    dtype,
+                    kernels.name(&geometry, Phase::InputGradient, dtype),
+                )
+            });
             let target = pass.target(&slot)?;
             kernels.backward_data(&geometry, &gradient, &weight, target)?;
         }
@@ -176,27 +187,40 @@ pub fn conv2d(
     Ok(output)
 }
 
-/// What computes one convolution and its gradients.
+/// What computes one convolution and its gradients on the CPU.
 struct Kernels {
-    family: Backend,
-    /// Whether the portable family may use Winograd's transform.
+    /// The portable kernels, where there is none.
+    onednn: Option<Arc<Onednn>>,
+    /// Whether the portable kernels may use Winograd's transform.
     winograd: bool,
 }
 
 impl Kernels {
     fn choose(tape: &Tape, geometry: &Geometry, dtype: DType) -> Self {
         let winograd = tape.winograd();
-        let family = match tape.backend() {
+        let onednn = match tape.backend() {
             // Winograd's fewer multiplications beat oneDNN 3, which has direct convolutions alone, but for matrix units.
             Backend::Onednn(library)
                 if portable::uses_winograd::<f32>(geometry, winograd)
                     && !(dtype == DType::BF16 && library.has_fast_bf16()) =>
             {
-                Backend::Portable
+                None
             }
-            backend => backend.clone(),
+            Backend::Onednn(library) => Some(Arc::clone(library)),
+            // Where CUDA's kernels are emulated, the portable ones stand in for NVIDIA's library.
+            Backend::Portable | Backend::Cuda(_) => None,
         };
-        Self { family, winograd }
+        Self { onednn, winograd }
+    }
+
+    /// For the profile.
+    fn name(&self, geometry: &Geometry, phase: Phase, dtype: DType) -> &'static str {
+        if self.onednn.is_some() {
+            return "onednn";
+        }
+        let portable: Result<_> = (|| for_element!(dtype, T => Ok(portable::kernel_name::<T>(geometry, self.winograd, phase))))(
+        );
+        portable.unwrap_or("unknown")
     }
 
     fn forward(
@@ -208,12 +232,12 @@ impl Kernels {
     ) -> Result<()> {
         for_element!(input.dtype(), T => read(weight.value(), |w: &[f32]| {
             read(input.tensor(), |x: &[T]| {
-                write(output.tensor(), |y: &mut [T]| match &self.family {
-                    Backend::Portable => {
+                write(output.tensor(), |y: &mut [T]| match &self.onednn {
+                    None => {
                         portable::forward(geometry, self.winograd, x, w, y);
                         Ok(())
                     }
-                    Backend::Onednn(library) => library.forward(geometry, x, w, y),
+                    Some(library) => library.forward(geometry, x, w, y),
                 })
             })
         })???
@@ -230,12 +254,12 @@ impl Kernels {
     ) -> Result<()> {
         for_element!(input.dtype(), T => read(input.tensor(), |x: &[T]| {
             read(gradient.tensor(), |dy: &[T]| {
-                write(&target, |dw: &mut [f32]| match &self.family {
-                    Backend::Portable => {
+                write(&target, |dw: &mut [f32]| match &self.onednn {
+                    None => {
                         portable::backward_weight(geometry, self.winograd, x, dy, dw, accumulate);
                         Ok(())
                     }
-                    Backend::Onednn(library) => {
+                    Some(library) => {
                         library.backward_weight(geometry, x, dy, dw, accumulate)
                     }
                 })
@@ -254,12 +278,12 @@ impl Kernels {
     ) -> Result<()> {
         for_element!(gradient.dtype(), T => read(weight.value(), |w: &[f32]| {
             read(gradient.tensor(), |dy: &[T]| {
-                write(&target, |dx: &mut [T]| match &self.family {
-                    Backend::Portable => {
+                write(&target, |dx: &mut [T]| match &self.onednn {
+                    None => {
                         portable::backward_data(geometry, self.winograd, dy, w, dx, accumulate);
                         Ok(())
                     }
-                    Backend::Onednn(library) => {
+                    Some(library) => {
                         library.backward_data(geometry, dy, w, dx, accumulate)
                     }
                 })

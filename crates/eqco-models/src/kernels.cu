@@ -1,0 +1,12 @@
+// All kernels of this crate, in one piece for the compiler. Headers are found in `ops/` and in eqco-core's `cuda/`.
+#include "momentum_encoder.cu"
+#include "normalization.cu"
+#include "ops/average_pool.cu"
+#include "ops/batch_norm/backward.cu"
+#include "ops/batch_norm/normalize.cu"
+#include "ops/batch_norm/statistics.cu"
+#include "ops/elements.cu"
+#include "ops/linear.cu"
+#include "ops/max_pool.cu"
+#include "ops/normalize.cu"
+#include "optim/optim.cu"
