@@ -3,12 +3,15 @@
 //! Nothing here depends on the product's crates, so that a verb still builds when they do not.
 
 mod bench;
+mod check_cuda;
 mod ci;
+mod cuda_toolchain;
 mod fetch;
 mod golden;
 mod python;
 mod repository;
 mod tidy;
+mod unix_files;
 
 use std::process::ExitCode;
 
@@ -28,6 +31,10 @@ enum Verb {
     Fetch(fetch::Arguments),
     /// Every cheap check: formatting, lints, documentation, tidy
     Ci,
+    /// Lint the code for GPUs, which needs neither GPU nor CUDA
+    CheckCuda,
+    /// Install what building with feature cuda needs: Linux, x86-64, no root
+    CudaToolchain(cuda_toolchain::Arguments),
     /// This repository's own rules
     Tidy,
     /// Compare speed and memory with other libraries
@@ -41,6 +48,8 @@ fn main() -> ExitCode {
     let outcome = match CommandLine::parse().verb {
         Verb::Fetch(arguments) => fetch::run(&arguments),
         Verb::Ci => ci::run(),
+        Verb::CheckCuda => check_cuda::run(),
+        Verb::CudaToolchain(arguments) => cuda_toolchain::run(&arguments),
         Verb::Tidy => tidy::run(),
         Verb::Bench(verb) => bench::run(&verb),
         Verb::Golden(arguments) => golden::run(&arguments),

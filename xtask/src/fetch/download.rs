@@ -20,9 +20,9 @@ use indicatif::ProgressBar;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::digest;
 use super::http::{HttpClient, content_range};
 use super::manifest::RemoteFile;
+use super::{digest, full_disk};
 
 /// How patient and how greedy a download is.
 #[derive(Debug, Clone, Copy)]
@@ -86,13 +86,18 @@ impl Downloader {
 
     /// Brings `file` into the existing `folder` and returns its path once length and hash are right.
     ///
-    /// Addresses are tried in order. A file with the wrong hash is removed with its parts, so that
-    /// the next try starts afresh.
+    /// A file that an earlier run completed is not asked for. Addresses are tried in order. A file with
+    /// the wrong hash is removed with its parts, so that the next try starts afresh.
     pub async fn download(&self, file: RemoteFile, folder: PathBuf) -> Result<PathBuf> {
+        if is_there(&file, &folder).await? {
+            self.progress.inc(file.bytes);
+            return Ok(folder.join(&file.name));
+        }
         let mut complaints = Vec::new();
         for address in &file.urls {
             match self.download_from(address, &file, &folder).await {
                 Ok(path) => return Ok(path),
+                Err(error) if full_disk::is_the_cause(&error) => return Err(error),
                 Err(error) => complaints.push(format!("{address}: {error:#}")),
             }
         }
@@ -237,7 +242,8 @@ impl Downloader {
             // A short write to the page cache: not worth a trip to another thread.
             output
                 .write_all(&bytes[..taken])
-                .map_err(|error| Failure::Lasting(error.into()))?;
+                .context("cannot write what was downloaded")
+                .map_err(Failure::Lasting)?;
             room -= taken as u64;
             self.progress.inc(taken as u64);
         }
@@ -285,6 +291,16 @@ impl Part {
             .open(&self.path)
             .with_context(|| format!("cannot write {}", self.path.display()))
     }
+}
+
+/// Is `file` in `folder`, whole and right?
+async fn is_there(file: &RemoteFile, folder: &Path) -> Result<bool> {
+    let path = folder.join(&file.name);
+    if !path.is_file() {
+        return Ok(false);
+    }
+    let got = tokio::task::spawn_blocking(move || digest::identity(&path)).await??;
+    Ok(got == file.identity())
 }
 
 fn parts(file: &RemoteFile, folder: &Path, segment_bytes: u64) -> Vec<Part> {

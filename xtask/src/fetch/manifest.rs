@@ -1,4 +1,4 @@
-//! The description of a data set: `data/NAME.toml`.
+//! The description of a data set, or of programs: `data/NAME.toml` and `data/toolchain/NAME.toml`.
 
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
@@ -41,6 +41,8 @@ pub enum Format {
     ImageFolder,
     /// No images: kernels that the programs open at run time.
     SharedLibrary,
+    /// No images: what a build needs besides Rust.
+    Toolkit,
 }
 
 impl fmt::Display for Format {
@@ -50,6 +52,7 @@ impl fmt::Display for Format {
             Self::CifarBinary => "CIFAR's binary records",
             Self::ImageFolder => "a folder of images a class",
             Self::SharedLibrary => "a shared library",
+            Self::Toolkit => "compiler, headers and libraries",
         })
     }
 }

@@ -1,12 +1,15 @@
 //! `cargo xtask fetch`: data sets from their manifests, downloaded, verified, unpacked.
 //!
 //! A data set appears under its name only when it is complete: everything before that happens in
-//! the folder `.downloads` beside it.
+//! the folder `.downloads` beside it. Other verbs bring programs in the same way, from manifests of their own.
 
 mod digest;
 mod download;
+mod full_disk;
 mod http;
 mod manifest;
+#[cfg(test)]
+pub mod server;
 #[cfg(test)]
 mod tests;
 mod unpack;
@@ -20,8 +23,11 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::repository;
-use download::{Downloader, Manners};
-use manifest::{Manifest, RemoteFile};
+use download::Downloader;
+use manifest::RemoteFile;
+
+pub use download::Manners;
+pub use manifest::Manifest;
 
 /// Lists what a data set was made from, in the form of the program sha256sum.
 const RECEIPT: &str = ".fetched";
@@ -89,8 +95,19 @@ fn list(manifests: &Path, out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that the data set is complete below `out`, and returns its folder.
-fn fetch(manifest: &Manifest, from: &[PathBuf], out: &Path, manners: Manners) -> Result<PathBuf> {
+/// Makes sure that what `manifest` describes is complete below `out`, and returns its folder.
+///
+/// Files are taken from the places `from` unless there are none, and are downloaded then.
+pub fn fetch(
+    manifest: &Manifest,
+    from: &[PathBuf],
+    out: &Path,
+    manners: Manners,
+) -> Result<PathBuf> {
+    bring(manifest, from, out, manners).map_err(|error| full_disk::explain(error, manifest, out))
+}
+
+fn bring(manifest: &Manifest, from: &[PathBuf], out: &Path, manners: Manners) -> Result<PathBuf> {
     let target = out.join(&manifest.name);
     if is_complete(manifest, &target) {
         return Ok(target);
@@ -176,9 +193,14 @@ fn find(file: &RemoteFile, from: &[PathBuf]) -> Result<PathBuf> {
         );
     };
     let got = digest::identity(&path)?;
-    if file.repacked.as_ref() != Some(&got) {
-        digest::check(&file.identity(), &got)
-            .with_context(|| format!("{} is not the published file", path.display()))?;
+    if file.repacked.as_ref() != Some(&got)
+        && let Err(difference) = digest::check(&file.identity(), &got)
+    {
+        bail!(
+            "{} is not the published file: {difference}\nhint: take it from {}",
+            path.display(),
+            file.urls.join(" or ")
+        );
     }
     Ok(path)
 }
@@ -198,7 +220,8 @@ fn install(manifest: &Manifest, sources: &[PathBuf], work: &Path, target: &Path)
     fs::rename(&unpacked, target).with_context(|| format!("cannot make {}", target.display()))
 }
 
-fn is_complete(manifest: &Manifest, target: &Path) -> bool {
+/// Is all of `manifest` in the folder `target`?
+pub fn is_complete(manifest: &Manifest, target: &Path) -> bool {
     fs::read_to_string(target.join(RECEIPT)).is_ok_and(|text| text == receipt(manifest))
 }
 

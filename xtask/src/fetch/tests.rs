@@ -1,11 +1,7 @@
 //! Whole fetches from a server on this machine that can misbehave on demand.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use anyhow::Result;
 use flate2::{Compression, write::GzEncoder};
@@ -13,107 +9,8 @@ use tempfile::TempDir;
 
 use super::download::Manners;
 use super::manifest::Manifest;
+use super::server::{MANNERS, Server, Treatment};
 use super::{digest, fetch};
-
-/// How the server treats its n-th request, counted from 0, with this many bytes to send.
-type Conduct = fn(request: usize, length: usize) -> Treatment;
-
-enum Treatment {
-    /// Answers as asked.
-    Serve,
-    /// Closes the connection after this many bytes of content.
-    CutAfter(usize),
-    /// Sends the whole file with status 200, whatever range was asked for, cut after this many.
-    IgnoreRange(usize),
-    /// Answers with this status line.
-    Refuse(&'static str),
-    /// Sends the client to this path.
-    Redirect(&'static str),
-}
-
-struct Server {
-    address: String,
-    /// The `Range` values that were asked for, in order.
-    ranges: Arc<Mutex<Vec<String>>>,
-}
-
-impl Server {
-    fn start(content: Vec<u8>, conduct: Conduct) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = format!("http://{}/set.tgz", listener.local_addr().unwrap());
-        let ranges = Arc::new(Mutex::new(Vec::new()));
-        let (content, seen) = (Arc::new(content), ranges.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (content, seen) = (content.clone(), seen.clone());
-                // A connection that the client drops is part of the plan.
-                std::thread::spawn(move || answer(stream?, &content, &seen, conduct));
-            }
-        });
-        Self { address, ranges }
-    }
-
-    fn asked(&self) -> Vec<String> {
-        self.ranges.lock().unwrap().clone()
-    }
-}
-
-/// Answers one request and closes the connection.
-fn answer(
-    mut stream: TcpStream,
-    content: &[u8],
-    seen: &Mutex<Vec<String>>,
-    conduct: Conduct,
-) -> std::io::Result<()> {
-    let mut range = String::new();
-    for line in BufReader::new(stream.try_clone()?).lines() {
-        let line = line?;
-        if line.is_empty() {
-            break;
-        }
-        if let Some(value) = line.to_lowercase().strip_prefix("range: bytes=") {
-            range = value.to_owned();
-        }
-    }
-    let request = {
-        let mut seen = seen.lock().unwrap();
-        seen.push(range.clone());
-        seen.len() - 1
-    };
-    let (first, last) = range.split_once('-').expect("each request has a range");
-    let (first, end): (usize, usize) = (first.parse().unwrap(), 1 + last.parse::<usize>().unwrap());
-    let partial = |length: usize| {
-        let head = format!(
-            "206 Partial Content\r\nContent-Range: bytes {first}-{last}/{}\r\nContent-Length: {}",
-            content.len(),
-            end - first
-        );
-        (head, &content[first..end.min(first + length)])
-    };
-    let (head, body) = match conduct(request, end - first) {
-        Treatment::Serve => partial(usize::MAX - first),
-        Treatment::CutAfter(length) => partial(length),
-        Treatment::IgnoreRange(length) => {
-            let head = format!("200 OK\r\nContent-Length: {}", content.len());
-            (head, &content[..length.min(content.len())])
-        }
-        Treatment::Refuse(status) => (format!("{status}\r\nContent-Length: 0"), &content[..0]),
-        Treatment::Redirect(path) => {
-            let head = format!("302 Found\r\nLocation: {path}\r\nContent-Length: 0");
-            (head, &content[..0])
-        }
-    };
-    write!(stream, "HTTP/1.1 {head}\r\nConnection: close\r\n\r\n")?;
-    stream.write_all(body)
-}
-
-const MANNERS: Manners = Manners {
-    segment_bytes: 1000,
-    connections: 3,
-    attempts: 3,
-    first_pause: Duration::from_millis(1),
-    patience: Duration::from_secs(20),
-};
 
 /// 6,000 bytes that gzip cannot shorten much, in `set/train/a.bin`.
 fn archive() -> Vec<u8> {
@@ -424,4 +321,43 @@ fn a_folder_of_other_origin_is_left_alone() {
     let told = complaint(fetch_now(&manifest, &[], &out));
     assert!(told.contains("not from this manifest"), "{told}");
     assert!(out.path().join("set/mine").exists());
+}
+
+#[test]
+fn what_an_earlier_run_completed_is_not_fetched_again() {
+    let server = Server::start(archive(), |_, _| Treatment::Serve);
+    let manifest = manifest(&archive(), &[&server.address]);
+    for (present, requests) in [(archive(), 0), (archive()[1..].to_vec(), 8)] {
+        let out = tempfile::tempdir().unwrap();
+        let work = out.path().join(".downloads/set");
+        fs::create_dir_all(&work).unwrap();
+        fs::write(work.join("set.tgz"), present).unwrap();
+        fetch_now(&manifest, &[], &out).unwrap();
+        assert_eq!(server.asked().len(), requests);
+    }
+}
+
+/// Linux has a file that every write finds full.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_told_with_the_room_that_is_needed() {
+    let server = Server::start(archive(), |_, _| Treatment::Serve);
+    let manifest = manifest(
+        &archive(),
+        &[&server.address, "https://example.org/set.tgz"],
+    );
+    let out = tempfile::tempdir().unwrap();
+    let work = out.path().join(".downloads/set");
+    fs::create_dir_all(&work).unwrap();
+    std::os::unix::fs::symlink("/dev/full", work.join("set.tgz.0-1000.part")).unwrap();
+    let told = complaint(fetch_now(&manifest, &[], &out));
+    assert!(told.contains("cannot write what was downloaded"), "{told}");
+    assert!(told.contains("No space left on device"), "{told}");
+    assert!(told.contains("hint: "), "{told}");
+    let room = indicatif::HumanBytes(10_000 + archive().len() as u64);
+    assert!(told.contains(&format!("up to {room} are needed")), "{told}");
+    assert!(
+        !told.contains("example.org"),
+        "no other address helps: {told}"
+    );
 }

@@ -10,6 +10,7 @@ use tar::{Archive, EntryType};
 use zip::ZipArchive;
 
 use super::manifest::{RemoteFile, Unpack};
+use crate::unix_files;
 
 /// Bytes that may still be written.
 ///
@@ -113,6 +114,9 @@ fn unpack_zip(
             // The size is the archive's word: not a byte more than that.
             write_file(&mut entry.by_ref().take(size), &path)
                 .with_context(|| format!("cannot write {}", path.display()))?;
+            if entry.unix_mode().is_some_and(|mode| mode & 0o111 != 0) {
+                unix_files::make_executable(&path)?;
+            }
         }
     }
     Ok(())
@@ -201,6 +205,25 @@ mod tests {
         assert!(!target.path().join("evil").exists());
         Ok(())
     }
+
+    #[cfg(unix)]
+    #[test]
+    fn programs_in_a_zip_can_be_run() -> Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        let mut writer = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
+        for (name, mode) in [("nvcc", 0o755), ("cuda.h", 0o644)] {
+            let options = zip::write::SimpleFileOptions::default().unix_permissions(mode);
+            writer.start_file(name, options)?;
+        }
+        let target = tempfile::tempdir()?;
+        unpack_zip(writer.finish()?, target.path(), 0, &mut Budget::new(0))?;
+        for (name, runs) in [("nvcc", true), ("cuda.h", false)] {
+            let mode = fs::metadata(target.path().join(name))?.permissions().mode();
+            assert_eq!(mode & 0o100 != 0, runs, "{name}");
+        }
+        Ok(())
+    }
+
     use flate2::{Compression, write::GzEncoder};
     use std::io::Write;
 

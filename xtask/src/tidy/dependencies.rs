@@ -6,10 +6,11 @@ use toml::{Table, Value};
 use super::{Finding, TrackedFile};
 
 /// Which of our crates each of our crates may depend on. ARCHITECTURE.md says why.
-const LAYERS: [(&str, &[&str]); 7] = [
-    ("eqco-core", &[]),
+const LAYERS: [(&str, &[&str]); 8] = [
+    ("eqco-cuda-build", &[]),
+    ("eqco-core", &["eqco-cuda-build"]),
     ("eqco-data", &[]),
-    ("eqco-models", &["eqco-core"]),
+    ("eqco-models", &["eqco-core", "eqco-cuda-build"]),
     ("eqco-eval", &["eqco-core", "eqco-data", "eqco-models"]),
     (
         "eqco-train",
@@ -28,7 +29,7 @@ const LAYERS: [(&str, &[&str]); 7] = [
     ("xtask", &[]),
 ];
 /// Crates that know no tensors.
-const WITHOUT_TENSORS: [&str; 2] = ["eqco-data", "xtask"];
+const WITHOUT_TENSORS: [&str; 3] = ["eqco-cuda-build", "eqco-data", "xtask"];
 
 /// Checks every tracked manifest of a member crate.
 pub fn check(files: &[TrackedFile]) -> Result<Vec<Finding>> {
@@ -146,6 +147,7 @@ mod tests {
             ("eqco-data", "candle-core"),
             ("eqco-eval", "eqco-train"),
             ("xtask", "eqco-data"),
+            ("xtask", "eqco-cuda-build"),
             ("xtask", "candle-nn"),
         ] {
             let found = findings(
@@ -161,6 +163,7 @@ mod tests {
     fn dependencies_along_the_layers_pass() {
         for (package, name) in [
             ("eqco-models", "eqco-core"),
+            ("eqco-core", "eqco-cuda-build"),
             ("eqco-train", "eqco-eval"),
             ("eqco-core", "candle-core"),
             ("eqco-tests", "eqco-train"),
