@@ -9,7 +9,7 @@ fn main() {
     eqco_cuda_build::compile(
         &Path::new(&root).join("src"),
         "kernels.cu",
-        &include,
+        &[&include],
         Some("cuda/emulator/emulator.cpp"),
     );
 }

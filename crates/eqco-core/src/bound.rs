@@ -77,6 +77,18 @@ pub(crate) struct QueryStatistics {
     pub is_top1: bool,
 }
 
+/// Means of [`QueryStatistics`] over the queries of a batch, and the deviation of the gradient's scale.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct QueryMeans {
+    pub loss: f64,
+    pub infonce_loss: f64,
+    pub gradient_scale: f64,
+    pub gradient_scale_deviation: f64,
+    pub positive_similarity: f64,
+    pub negative_similarity: f64,
+    pub contrast_top1: f64,
+}
+
 impl BatchStatistics {
     /// The statistics of a batch from those of its parts of equal size, at least one.
     ///
@@ -113,26 +125,38 @@ impl BatchStatistics {
         let count = queries.len() as f64;
         let mean =
             |value: fn(&QueryStatistics) -> f64| queries.iter().map(value).sum::<f64>() / count;
-        let loss = mean(|q| q.loss);
         let gradient_scale = mean(|q| q.gradient_scale);
         let squares = queries
             .iter()
             .map(|q| (q.gradient_scale - gradient_scale).powi(2));
-        let guaranteed = match config.alpha {
-            Alpha::Decoupled => {
-                guaranteed_bound(mean(|q| q.infonce_loss), Alpha::Infonce, negative_count)
-            }
-            finite => guaranteed_bound(loss, finite, negative_count),
-        };
-        Self {
-            loss,
-            contrast_top1: mean(|q| f64::from(u8::from(q.is_top1))),
-            positive_similarity: mean(|q| q.positive_similarity),
-            negative_similarity: mean(|q| q.negative_similarity),
+        let means = QueryMeans {
+            loss: mean(|q| q.loss),
+            infonce_loss: mean(|q| q.infonce_loss),
             gradient_scale,
             gradient_scale_deviation: (squares.sum::<f64>() / count).sqrt(),
+            positive_similarity: mean(|q| q.positive_similarity),
+            negative_similarity: mean(|q| q.negative_similarity),
+            contrast_top1: mean(|q| f64::from(u8::from(q.is_top1))),
+        };
+        Self::of_means(&means, config, negative_count)
+    }
+
+    pub(crate) fn of_means(means: &QueryMeans, config: &LossConfig, negative_count: usize) -> Self {
+        let guaranteed = match config.alpha {
+            Alpha::Decoupled => {
+                guaranteed_bound(means.infonce_loss, Alpha::Infonce, negative_count)
+            }
+            finite => guaranteed_bound(means.loss, finite, negative_count),
+        };
+        Self {
+            loss: means.loss,
+            contrast_top1: means.contrast_top1,
+            positive_similarity: means.positive_similarity,
+            negative_similarity: means.negative_similarity,
+            gradient_scale: means.gradient_scale,
+            gradient_scale_deviation: means.gradient_scale_deviation,
             guaranteed_bound: guaranteed,
-            paper_bound: paper_bound(loss, config.alpha, negative_count),
+            paper_bound: paper_bound(means.loss, config.alpha, negative_count),
         }
     }
 }

@@ -72,6 +72,14 @@ pub enum LossError {
         /// The device that it lies on.
         got: Device,
     },
+    /// An input lies on another device than the queue that is to compute with it.
+    #[error("{input}: expected a tensor on the device of the queue, got one on {got:?}")]
+    OtherDevice {
+        /// Which input, by its name in the API.
+        input: &'static str,
+        /// The device that it lies on.
+        got: Device,
+    },
     /// candle failed to read an input or to build an output.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

@@ -103,7 +103,7 @@ fn emulate(folder: &Path, umbrella: &str, include: &[&Path], runtime: Option<&st
         .cpp_set_stdlib(None)
         .cargo_metadata(false)
         .std("c++17")
-        .opt_level(1)
+        .opt_level(2)
         .includes(include)
         .define("EQCO_EMULATED", None)
         // The kernels are CUDA's by their names alone.

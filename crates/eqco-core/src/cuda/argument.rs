@@ -23,6 +23,12 @@ impl From<f32> for Argument {
     }
 }
 
+impl From<f64> for Argument {
+    fn from(value: f64) -> Self {
+        Self(value.to_bits())
+    }
+}
+
 /// As a 32-bit unsigned number; what does not fit becomes the largest one.
 impl From<usize> for Argument {
     fn from(value: usize) -> Self {
@@ -47,6 +53,7 @@ mod tests {
             u32::from_le_bytes(argument.0.to_le_bytes()[..4].try_into().unwrap())
         };
         assert_eq!(f32::from_bits(first(Argument::from(-1.5f32))), -1.5);
+        assert_eq!(f64::from_bits(Argument::from(-1.5f64).0), -1.5);
         assert_eq!(first(Argument::from(7usize)), 7);
         assert_eq!(first(Argument::from(usize::MAX)), u32::MAX);
         assert_eq!(first(Argument::from(true)), 1);

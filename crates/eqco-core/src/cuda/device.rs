@@ -9,7 +9,7 @@ use candle_core::cuda_backend::cudarc::driver::{
     CudaFunction, CudaModule, CudaStream, DevicePtr, LaunchConfig, PushKernelArg,
 };
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
-use candle_core::{CudaStorage, DType, Device, Result, bail};
+use candle_core::{CudaStorage, DType, Device, DeviceLocation, bail};
 use half::bf16;
 
 use super::{Argument, CudaError, Kernels, Launch};
@@ -41,6 +41,13 @@ impl Gpu {
             modules: Mutex::default(),
             functions: Mutex::default(),
         })
+    }
+
+    pub(super) fn serves(&self, device: &Device) -> bool {
+        let ours = DeviceLocation::Cuda {
+            gpu_id: self.stream.context().ordinal(),
+        };
+        device.location() == ours
     }
 
     /// # Safety
@@ -105,14 +112,15 @@ impl Gpu {
 }
 
 /// Where a storage begins. Valid as long as it lives; all kernels run in one stream, so that nothing has to be waited for.
-pub(super) fn start(storage: &CudaStorage) -> Result<u64> {
+pub(super) fn start(storage: &CudaStorage) -> candle_core::Result<u64> {
     let stream = storage.device().cuda_stream();
     let start = match storage.dtype() {
         DType::F32 => storage.as_cuda_slice::<f32>()?.device_ptr(&stream).0,
+        DType::F64 => storage.as_cuda_slice::<f64>()?.device_ptr(&stream).0,
         DType::BF16 => storage.as_cuda_slice::<bf16>()?.device_ptr(&stream).0,
         DType::U8 => storage.as_cuda_slice::<u8>()?.device_ptr(&stream).0,
         DType::U32 => storage.as_cuda_slice::<u32>()?.device_ptr(&stream).0,
-        _ => bail!("kernels know f32, bf16, u8 and u32"),
+        _ => bail!("kernels know f32, f64, bf16, u8 and u32"),
     };
     Ok(start)
 }

@@ -11,6 +11,13 @@ using bf16 = __nv_bfloat16;
 __device__ __forceinline__ float to_float(bf16 value) { return __bfloat162float(value); }
 __device__ __forceinline__ bf16 to_bf16(float value) { return __float2bfloat16(value); }
 
+// 2^x within 2 units in the last place; 0 below 2^-126.
+__device__ __forceinline__ float fast_exp2(float x) {
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+  return power;
+}
+
 // Makes a kernel known to the emulator; CUDA finds kernels by name.
 #define EXPORT_KERNEL(NAME)
 #define DYNAMIC_SHARED(TYPE, NAME)                                                                                     \
@@ -59,7 +66,8 @@ struct Pack {
   }
 };
 
-__device__ __forceinline__ float warp_sum(float value) {
+template <class T>
+__device__ __forceinline__ T warp_sum(T value) {
 #pragma unroll
   for (unsigned mask = WARP / 2; mask > 0; mask /= 2) value += __shfl_xor_sync(ALL_LANES, value, mask);
   return value;

@@ -133,6 +133,17 @@ impl Queue {
         }
     }
 
+    /// Whether the tensors of a device can be handed to kernels of this queue.
+    pub fn serves(&self, device: &candle_core::Device) -> bool {
+        let _ = device;
+        match self.0 {
+            #[cfg(feature = "cuda")]
+            Target::Device(ref gpu) => gpu.serves(device),
+            #[cfg(feature = "cuda-emulation")]
+            Target::Emulated => device.is_cpu(),
+        }
+    }
+
     /// Sends a kernel of `kernels` off. On a GPU it may still run when this returns.
     ///
     /// # Safety
@@ -145,23 +156,28 @@ impl Queue {
         if launch.grid.contains(&0) {
             return Ok(());
         }
-        let result = match &self.0 {
-            #[cfg(feature = "cuda")]
-            // SAFETY: the caller's promise.
-            Target::Device(gpu) => unsafe { gpu.launch(kernels, launch) },
-            #[cfg(feature = "cuda-emulation")]
-            // SAFETY: the caller's promise; addresses are those of tensors on the CPU.
-            Target::Emulated => unsafe { emulated::launch(launch) },
-            #[cfg(not(any(feature = "cuda", feature = "cuda-emulation")))]
-            _ => unreachable!("there is no queue"),
-        };
-        let _ = kernels;
+        // SAFETY: the caller's promise.
+        let result = unsafe { self.dispatch(kernels, launch) };
         result.map_err(|problem| CudaError::Launch {
             kernel: launch.kernel,
             grid: launch.grid,
             block: launch.block,
             problem,
         })
+    }
+
+    /// # Safety
+    /// That of [`Self::launch`].
+    unsafe fn dispatch(&self, kernels: Kernels, launch: &Launch) -> Result<(), String> {
+        let _ = (kernels, launch);
+        match self.0 {
+            #[cfg(feature = "cuda")]
+            // SAFETY: the caller's promise.
+            Target::Device(ref gpu) => unsafe { gpu.launch(kernels, launch) },
+            #[cfg(feature = "cuda-emulation")]
+            // SAFETY: the caller's promise; addresses are those of tensors on the CPU.
+            Target::Emulated => unsafe { emulated::launch(launch) },
+        }
     }
 }
 

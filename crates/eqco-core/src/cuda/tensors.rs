@@ -87,19 +87,21 @@ fn offset_in_bytes(layout: &Layout, dtype: DType) -> Result<u64> {
 fn start_on_cpu(storage: &CpuStorage) -> Result<u64> {
     Ok(match storage {
         CpuStorage::F32(values) => values.as_ptr() as u64,
+        CpuStorage::F64(values) => values.as_ptr() as u64,
         CpuStorage::BF16(values) => values.as_ptr() as u64,
         CpuStorage::U8(values) => values.as_ptr() as u64,
         CpuStorage::U32(values) => values.as_ptr() as u64,
-        _ => bail!("kernels know f32, bf16, u8 and u32"),
+        _ => bail!("kernels know f32, f64, bf16, u8 and u32"),
     })
 }
 
 fn start_to_write(storage: &mut CpuStorage) -> Result<u64> {
     Ok(match storage {
         CpuStorage::F32(values) => values.as_mut_ptr() as u64,
+        CpuStorage::F64(values) => values.as_mut_ptr() as u64,
         CpuStorage::BF16(values) => values.as_mut_ptr() as u64,
         CpuStorage::U8(values) => values.as_mut_ptr() as u64,
         CpuStorage::U32(values) => values.as_mut_ptr() as u64,
-        _ => bail!("kernels know f32, bf16, u8 and u32"),
+        _ => bail!("kernels know f32, f64, bf16, u8 and u32"),
     })
 }

@@ -132,3 +132,61 @@ fn what_cannot_be_launched_is_an_error_that_names_it() -> Result<()> {
     assert!(run(&queue, &Launch::new("self_test_round").grid(0, 1, 1)).is_ok());
     Ok(())
 }
+
+#[test]
+fn tensor_cores_multiply_matrices_and_transposed_ones() -> Result<()> {
+    let Some(queue) = emulator() else {
+        return Ok(());
+    };
+    // Whole numbers up to 12: products and their sums are exact in bf16 and f32.
+    let matrix = |factor: usize| -> Result<Tensor> {
+        let values: Vec<f32> = (0..256).map(|i| (i * factor % 13) as f32).collect();
+        Tensor::from_vec(values, (16, 16), &Device::Cpu)
+    };
+    let (left, right) = (matrix(5)?, matrix(7)?);
+    let target = Tensor::zeros((2, 16, 16), candle_core::DType::F32, &Device::Cpu)?;
+    let (left_bf16, right_bf16) = (
+        left.to_dtype(candle_core::DType::BF16)?,
+        right.to_dtype(candle_core::DType::BF16)?,
+    );
+    let launch = Launch::new("self_test_products")
+        .block(32, 1)
+        .shared(2 * 16 * 24 * 2)
+        .arg(address(&left_bf16)?)
+        .arg(address(&right_bf16)?)
+        .arg(address_mut(&target)?);
+    run(&queue, &launch)?;
+    let expected = Tensor::stack(&[left.matmul(&right.t()?)?, left.matmul(&right)?], 0)?;
+    assert_eq!(target.to_vec3::<f32>()?, expected.to_vec3::<f32>()?);
+    Ok(())
+}
+
+#[test]
+fn copies_that_are_not_wanted_are_zeros_and_pairs_keep_their_order() -> Result<()> {
+    let Some(queue) = emulator() else {
+        return Ok(());
+    };
+    let source = Tensor::arange(1f32, 129.0, &Device::Cpu)?;
+    let target = Tensor::zeros(64, candle_core::DType::U32, &Device::Cpu)?;
+    let launch = Launch::new("self_test_copy")
+        .block(32, 1)
+        .shared(128 * 4)
+        .arg(address(&source)?)
+        .arg(address_mut(&target)?);
+    run(&queue, &launch)?;
+    for (pair, got) in target.to_vec1::<u32>()?.into_iter().enumerate() {
+        let value = |place: usize| {
+            bf16::from_f32(if place / 4 % 2 == 0 {
+                place as f32 + 1.0
+            } else {
+                0.0
+            })
+        };
+        let (first, second) = (value(2 * pair), value(2 * pair + 1));
+        assert_eq!(
+            got,
+            u32::from(first.to_bits()) | u32::from(second.to_bits()) << 16
+        );
+    }
+    Ok(())
+}

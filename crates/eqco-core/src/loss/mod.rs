@@ -1,11 +1,13 @@
-//! The fused loss on candle tensors (CPU).
+//! The fused loss on candle tensors: on the CPU here, on GPUs in `cuda`.
 //!
-//! `rows` reads the inputs; `shared` or `gathered` passes over the negatives once and leaves a
+//! `checks` looks at the inputs and `rows` reads them; `shared` or `gathered` passes over the negatives once and leaves a
 //! `sweep`; `outcome` turns it into loss, statistics and the gradient of the queries. Gradients of
 //! keys and negatives are computed only when asked for. `autograd` hangs the result into candle's
 //! graph. The readable form of all formulas is [`crate::reference`].
 
 mod autograd;
+mod checks;
+mod cuda;
 mod gathered;
 mod nt_xent;
 mod outcome;
@@ -21,6 +23,8 @@ use crate::bound::BatchStatistics;
 use crate::error::LossError;
 use crate::margin::LossConfig;
 use crate::negatives::{NegativeDraw, Negatives};
+use checks::Home;
+pub use cuda::nt_xent_on;
 use gathered::GatheredNegatives;
 pub use nt_xent::{nt_xent, nt_xent_forward};
 use outcome::Pairs;
@@ -111,24 +115,15 @@ impl ContrastiveLoss {
         negatives: Negatives<'_>,
         wanted: WantedGradients,
     ) -> Result<LossOutput, LossError> {
-        let (count, dim) = rows::checked("queries", queries)?;
-        rows::checked_as("keys", keys, (count, dim))?;
+        checks::inputs(Home::Cpu, queries, keys, negatives)?;
         match negatives {
-            Negatives::Shared(negatives) => {
-                check_shared(negatives, dim)?;
-                self.evaluate_shared(queries, keys, negatives, wanted)
-            }
-            Negatives::InBatch(draw) => {
-                check_draw(draw, count)?;
-                self.evaluate_drawn(queries, keys, (draw, keys, 0), wanted)
-            }
+            Negatives::Shared(negatives) => self.evaluate_shared(queries, keys, negatives, wanted),
+            Negatives::InBatch(draw) => self.evaluate_drawn(queries, keys, (draw, keys, 0), wanted),
             Negatives::InLargerBatch {
                 draw,
                 batch_keys,
                 first,
             } => {
-                rows::checked_as("batch_keys", batch_keys, (draw.batch_size(), dim))?;
-                check_part(draw, first, count)?;
                 // Only the whole batch knows what its keys do as negatives.
                 let wanted = WantedGradients {
                     keys: false,
@@ -268,41 +263,4 @@ impl ContrastiveLoss {
     fn inverse_temperature(&self) -> f32 {
         (1.0 / self.config.temperature) as f32
     }
-}
-
-fn check_shared(negatives: &Tensor, dim: usize) -> Result<(), LossError> {
-    if matches!(negatives.dims(), [0, _]) {
-        return Err(LossError::NoNegatives);
-    }
-    if rows::checked("negatives", negatives)?.1 != dim {
-        let expected = format!("[K, {dim}], rows as long as the queries");
-        let got = negatives.dims().to_vec();
-        return Err(LossError::Shape {
-            input: "negatives",
-            expected,
-            got,
-        });
-    }
-    Ok(())
-}
-
-fn check_part(draw: &NegativeDraw, first: usize, count: usize) -> Result<(), LossError> {
-    let batch = draw.batch_size();
-    match first.checked_add(count) {
-        Some(end) if end <= batch => Ok(()),
-        _ => Err(LossError::Draw {
-            problem: format!(
-                "{count} queries from place {first} on reach beyond its batch of {batch}"
-            ),
-        }),
-    }
-}
-
-fn check_draw(draw: &NegativeDraw, count: usize) -> Result<(), LossError> {
-    if draw.batch_size() != count {
-        let made_for = draw.batch_size();
-        let problem = format!("made for a batch of {made_for}, but there are {count} queries");
-        return Err(LossError::Draw { problem });
-    }
-    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 
+use super::checks::{self, Home};
 use super::outcome::Pairs;
 use super::rows::{self, Rows};
 use super::shared::{Exclusion, SharedNegatives};
@@ -27,11 +28,8 @@ pub fn nt_xent(
     second_view: &Tensor,
 ) -> Result<LossOutput, LossError> {
     config.validate()?;
-    let (half, dim) = rows::checked("first_view", first_view)?;
-    rows::checked_as("second_view", second_view, (half, dim))?;
-    if half < 2 {
-        return Err(LossError::NoNegatives);
-    }
+    checks::views(Home::Cpu, first_view, second_view)?;
+    let (half, dim) = first_view.dims2()?;
     let first = rows::to_f32(first_view)?;
     let second = rows::to_f32(second_view)?;
     let embeddings = [&first[..], &second[..]].concat();

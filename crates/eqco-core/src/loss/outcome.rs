@@ -9,7 +9,7 @@ use crate::reference::{loss_and_scale, softplus};
 
 /// Two similarities whose relative difference is below this are a tie: about the rounding error of
 /// an f32 dot product of unit vectors.
-const TIE: f64 = 1e-6;
+pub(super) const TIE: f64 = 1e-6;
 
 /// Everything that needs only one pass over the negatives.
 pub(super) struct Outcome {

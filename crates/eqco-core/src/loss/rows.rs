@@ -1,4 +1,4 @@
-//! Reading tensors: what the loss accepts, and its inputs as plain rows.
+//! Reading tensors on the CPU: inputs as plain rows.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ pub(super) enum Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// The values of a contiguous tensor that [`checked`] let through.
+    /// The values of a contiguous tensor that [`super::checks`] let through.
     pub(super) fn of(
         input: &'static str,
         storage: &'a Storage,
@@ -66,47 +66,6 @@ impl<'a> Rows<'a> {
             Rows::Bf16(values) => values.len(),
         }
     }
-}
-
-/// Checks that a tensor is a non-empty f32 or bf16 matrix on the CPU and returns its sizes.
-pub(super) fn checked(input: &'static str, tensor: &Tensor) -> Result<(usize, usize), LossError> {
-    if !tensor.device().is_cpu() {
-        return Err(LossError::Device {
-            input,
-            got: tensor.device().clone(),
-        });
-    }
-    if !matches!(tensor.dtype(), DType::F32 | DType::BF16) {
-        return Err(LossError::Dtype {
-            input,
-            got: tensor.dtype(),
-        });
-    }
-    match *tensor.dims() {
-        [rows, dim] if rows > 0 && dim > 0 => Ok((rows, dim)),
-        _ => Err(LossError::Shape {
-            input,
-            expected: "[rows, dim] with at least one row and one column".into(),
-            got: tensor.dims().to_vec(),
-        }),
-    }
-}
-
-/// Checks as [`checked`] does, and that the sizes are the given ones.
-pub(super) fn checked_as(
-    input: &'static str,
-    tensor: &Tensor,
-    (rows, dim): (usize, usize),
-) -> Result<(), LossError> {
-    if checked(input, tensor)? != (rows, dim) {
-        let expected = format!("[{rows}, {dim}], the shape of the queries");
-        return Err(LossError::Shape {
-            input,
-            expected,
-            got: tensor.dims().to_vec(),
-        });
-    }
-    Ok(())
 }
 
 /// A copy of a matrix as f32 rows; any strides.

@@ -1,8 +1,9 @@
 // Runs a grid of emulated threads: one block after the other, the threads of a block as fibres.
 #include "emulator.h"
 
+#include "fiber.h"
+
 #include <cstdlib>
-#include <ucontext.h>
 
 namespace emulator {
 
@@ -16,17 +17,17 @@ constexpr unsigned WARP = 32;
 
 enum class State { Ready, AtWarp, AtBlock, Done };
 
-struct Fiber {
-  ucontext_t context;
+struct Thread {
+  Fiber fiber;
   State state;
   char *stack;
 };
 
 Registration *kernels = nullptr;
 
-Fiber fibers[MOST_THREADS];
-uint64_t exchanged[MOST_THREADS];
-ucontext_t scheduler;
+Thread threads[MOST_THREADS];
+uint64_t exchanged[MOST_THREADS * WORDS_OF_LANE];
+Fiber scheduler;
 unsigned current;
 unsigned count;
 char *shared_memory = nullptr;
@@ -37,33 +38,29 @@ void **arguments_to_pass;
 
 void enter() {
   kernel_to_run(arguments_to_pass);
-  fibers[current].state = State::Done;
-  swapcontext(&fibers[current].context, &scheduler);
+  threads[current].state = State::Done;
+  switch_fiber(threads[current].fiber, scheduler);
 }
 
 void wait_as(State state) {
-  fibers[current].state = state;
-  const unsigned self = current;
-  swapcontext(&fibers[self].context, &scheduler);
+  Thread &self = threads[current];
+  self.state = state;
+  switch_fiber(self.fiber, scheduler);
 }
 
 void resume(unsigned index) {
   current = index;
   const unsigned plane = block_size.x * block_size.y;
   thread_index = dim3{index % block_size.x, index % plane / block_size.x, index / plane};
-  swapcontext(&scheduler, &fibers[index].context);
+  switch_fiber(scheduler, threads[index].fiber);
 }
 
 void prepare() {
   for (unsigned index = 0; index < count; ++index) {
-    Fiber &fiber = fibers[index];
-    if (!fiber.stack) fiber.stack = static_cast<char *>(std::malloc(STACK));
-    getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack;
-    fiber.context.uc_stack.ss_size = STACK;
-    fiber.context.uc_link = nullptr;
-    makecontext(&fiber.context, enter, 0);
-    fiber.state = State::Ready;
+    Thread &thread = threads[index];
+    if (!thread.stack) thread.stack = static_cast<char *>(std::aligned_alloc(64, STACK));
+    start_fiber(thread.fiber, thread.stack, STACK, enter);
+    thread.state = State::Ready;
   }
 }
 
@@ -71,12 +68,12 @@ void prepare() {
 bool release(unsigned first, unsigned end, State state, bool &mixed) {
   unsigned waiting = 0, done = 0;
   for (unsigned index = first; index < end; ++index) {
-    waiting += fibers[index].state == state;
-    done += fibers[index].state == State::Done;
+    waiting += threads[index].state == state;
+    done += threads[index].state == State::Done;
   }
   if (waiting > 0 && done > 0 && waiting + done == end - first) mixed = true;
   if (waiting != end - first) return false;
-  for (unsigned index = first; index < end; ++index) fibers[index].state = State::Ready;
+  for (unsigned index = first; index < end; ++index) threads[index].state = State::Ready;
   return true;
 }
 
@@ -88,7 +85,7 @@ Outcome run_block(unsigned number) {
     bool moved = false, all_done = true;
     for (unsigned turn = 0; turn < count; ++turn) {
       const unsigned index = number % 2 == 0 ? turn : count - 1 - turn;
-      if (fibers[index].state == State::Ready) {
+      if (threads[index].state == State::Ready) {
         resume(index);
         moved = true;
       }
@@ -99,7 +96,7 @@ Outcome run_block(unsigned number) {
       moved |= release(first, end, State::AtWarp, mixed);
     }
     moved |= release(0, count, State::AtBlock, mixed);
-    for (unsigned index = 0; index < count; ++index) all_done &= fibers[index].state == State::Done;
+    for (unsigned index = 0; index < count; ++index) all_done &= threads[index].state == State::Done;
     if (all_done) return FINE;
     if (mixed || !moved) return DIVERGED;
   }
@@ -109,7 +106,7 @@ Outcome run_block(unsigned number) {
 
 void block_barrier() { wait_as(State::AtBlock); }
 void warp_barrier() { wait_as(State::AtWarp); }
-uint64_t *warp_words() { return exchanged + current / WARP * WARP; }
+uint64_t *warp_words() { return exchanged + current / WARP * WARP * WORDS_OF_LANE; }
 unsigned lane() { return current % WARP; }
 void *dynamic_shared() { return shared_memory; }
 

@@ -27,7 +27,8 @@ extern dim3 thread_index, block_index, block_size, grid_size;
 void block_barrier();
 void warp_barrier();
 
-// Exchange of words among the 32 threads of a warp, valid between two of its barriers.
+// Exchange of words among the 32 threads of a warp, valid between two of its barriers: WORDS_OF_LANE for each thread.
+constexpr unsigned WORDS_OF_LANE = 4;
 uint64_t *warp_words();
 unsigned lane();
 
@@ -121,6 +122,7 @@ T atomicMax(T *target, T value) {
 
 inline float rsqrtf(float value) { return 1.0f / std::sqrt(value); }
 inline float __expf(float value) { return std::exp(value); }
+inline float fast_exp2(float value) { return std::exp2(value); }
 inline float __uint_as_float(unsigned bits) {
   float value;
   std::memcpy(&value, &bits, sizeof value);

@@ -1,0 +1,9 @@
+//! The kernels in the emulator against the loss on the CPU and in float64.
+
+mod compare;
+mod drawn;
+pub(super) mod guard;
+mod inputs;
+mod nt_xent;
+mod reference;
+mod shared;
