@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::error::{ModelError, check_range};
-use crate::ops::access::{copy_into, read, write};
+use crate::ops::access::copy_into;
 use crate::params::normal;
 use crate::saved_state::{count_from_state, count_to_tensor, misfit, tensor_from_state};
 
@@ -107,14 +107,16 @@ impl KeyQueue {
         let kept = count.min(capacity);
         let start = (self.cursor + (count - kept)) % capacity;
         let before_wrap = kept.min(capacity - start);
-        read(&keys.contiguous()?, |source: &[f32]| {
-            write(&self.keys, |ring| {
-                let newest = &source[(count - kept) * dimension..];
-                let (first, rest) = newest.split_at(before_wrap * dimension);
-                ring[start * dimension..][..first.len()].copy_from_slice(first);
-                ring[..rest.len()].copy_from_slice(rest);
-            })
-        })??;
+        let newest = keys.narrow(0, count - kept, kept)?;
+        for (from, to, rows) in [
+            (0, start, before_wrap),
+            (before_wrap, 0, kept - before_wrap),
+        ] {
+            if rows > 0 {
+                let part = newest.narrow(0, from, rows)?.contiguous()?;
+                self.keys.slice_set(&part, 0, to)?;
+            }
+        }
         self.cursor = (start + kept) % capacity;
         self.filled = self.filled.saturating_add(count).min(capacity);
         Ok(())

@@ -6,6 +6,7 @@ pub mod candle_bridge;
 pub mod checkpoint;
 pub mod classifier;
 pub mod cuda;
+pub mod device;
 pub mod encoder;
 pub mod error;
 mod huge_pages;
@@ -25,6 +26,7 @@ mod saved_state;
 pub mod tape;
 
 pub use classifier::Classifier;
+pub use device::DeviceName;
 pub use encoder::Encoder;
 pub use normalization::Normalization;
 pub use precision::Precision;

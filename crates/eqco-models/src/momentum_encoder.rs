@@ -5,7 +5,7 @@ use eqco_core::cuda::{address, address_mut};
 use rayon::prelude::*;
 
 use crate::backend::Backend;
-use crate::cuda::{Arrays, Cuda, Many};
+use crate::cuda::{Arrays, Cuda};
 use crate::error::{ModelError, check_range};
 use crate::ops::access::{copy_into, read, write};
 use crate::ops::lanes::zip_chunks;
@@ -66,8 +66,8 @@ fn on_cuda(
         return Ok(());
     };
     let rows = pairs.map(row).collect::<candle_core::Result<_>>()?;
-    let many = Many::new(rows, first.value().device())?;
-    let launch = many
+    let table = cuda.table(rows, first.value().device())?;
+    let launch = table
         .launch("move_towards")?
         .arg((1.0 - ema_coefficient) as f32);
     // SAFETY: the table holds live tensors of the sizes that it says, all of them f32.
@@ -153,6 +153,7 @@ mod tests {
     use candle_core::{Device, Result, Tensor};
 
     use super::*;
+    use crate::cuda::tests::families;
     use crate::params::ParameterBuilder;
 
     /// A convolution larger than one chunk, a normalisation and its running mean, all of which depend on the seed.
@@ -173,53 +174,57 @@ mod tests {
 
     #[test]
     fn repeated_updates_follow_a_float64_reference_and_leave_buffers_alone() -> Result<()> {
-        let (target, source) = (set(1)?, set(2)?);
-        let mut reference: Vec<Vec<f64>> = Vec::new();
-        for parameter in target.parameters() {
-            reference.push(
-                values(parameter.value())?
-                    .iter()
-                    .map(|v| f64::from(*v))
-                    .collect(),
-            );
-        }
-        for ema_coefficient in [0.99, 0.9, 0.999, 0.5] {
-            ema_update(&target, &source, ema_coefficient, &Backend::Portable)?;
-            for (reference, source) in reference.iter_mut().zip(source.parameters()) {
-                for (r, s) in reference.iter_mut().zip(values(source.value())?) {
-                    *r = ema_coefficient * *r + (1.0 - ema_coefficient) * f64::from(s);
-                }
-            }
-        }
-        for (reference, target) in reference.iter().zip(target.parameters()) {
-            let largest = reference.iter().fold(0f64, |m, r| m.max(r.abs()));
-            for (got, expected) in values(target.value())?.iter().zip(reference) {
-                assert!(
-                    (f64::from(*got) - expected).abs() <= 4e-7 * largest,
-                    "{}: {got} {expected}",
-                    target.name()
+        families().into_iter().try_for_each(|backend| {
+            let (target, source) = (set(1)?, set(2)?);
+            let mut reference: Vec<Vec<f64>> = Vec::new();
+            for parameter in target.parameters() {
+                reference.push(
+                    values(parameter.value())?
+                        .iter()
+                        .map(|v| f64::from(*v))
+                        .collect(),
                 );
             }
-        }
-        assert_eq!(values(target.buffers()[0].value())?, vec![1.0; 5]);
-        assert_eq!(values(source.buffers()[0].value())?, vec![2.0; 5]);
-        Ok(())
+            for ema_coefficient in [0.99, 0.9, 0.999, 0.5] {
+                ema_update(&target, &source, ema_coefficient, &backend)?;
+                for (reference, source) in reference.iter_mut().zip(source.parameters()) {
+                    for (r, s) in reference.iter_mut().zip(values(source.value())?) {
+                        *r = ema_coefficient * *r + (1.0 - ema_coefficient) * f64::from(s);
+                    }
+                }
+            }
+            for (reference, target) in reference.iter().zip(target.parameters()) {
+                let largest = reference.iter().fold(0f64, |m, r| m.max(r.abs()));
+                for (got, expected) in values(target.value())?.iter().zip(reference) {
+                    assert!(
+                        (f64::from(*got) - expected).abs() <= 4e-7 * largest,
+                        "{}: {got} {expected}",
+                        target.name()
+                    );
+                }
+            }
+            assert_eq!(values(target.buffers()[0].value())?, vec![1.0; 5]);
+            assert_eq!(values(source.buffers()[0].value())?, vec![2.0; 5]);
+            Ok(())
+        })
     }
 
     #[test]
     fn the_ends_of_the_range_and_the_fixed_point_are_exact() -> Result<()> {
-        let (target, source) = (set(1)?, set(2)?);
-        let before = values(target.parameters()[0].value())?;
-        ema_update(&target, &source, 1.0, &Backend::Portable)?;
-        assert_eq!(values(target.parameters()[0].value())?, before);
-        ema_update(&target, &source, 0.0, &Backend::Portable)?;
-        let copied = values(source.parameters()[0].value())?;
-        assert_eq!(values(target.parameters()[0].value())?, copied);
-        for _ in 0..10 {
-            ema_update(&target, &source, 0.999, &Backend::Portable)?;
-        }
-        assert_eq!(values(target.parameters()[0].value())?, copied);
-        Ok(())
+        families().into_iter().try_for_each(|backend| {
+            let (target, source) = (set(1)?, set(2)?);
+            let before = values(target.parameters()[0].value())?;
+            ema_update(&target, &source, 1.0, &backend)?;
+            assert_eq!(values(target.parameters()[0].value())?, before);
+            ema_update(&target, &source, 0.0, &backend)?;
+            let copied = values(source.parameters()[0].value())?;
+            assert_eq!(values(target.parameters()[0].value())?, copied);
+            for _ in 0..10 {
+                ema_update(&target, &source, 0.999, &backend)?;
+            }
+            assert_eq!(values(target.parameters()[0].value())?, copied);
+            Ok(())
+        })
     }
 
     #[test]

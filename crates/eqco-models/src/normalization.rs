@@ -127,55 +127,54 @@ impl Normalization {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cuda::tests::families;
 
     #[test]
     fn upload_is_the_closed_form_and_refuses_partial_images() -> Result<()> {
-        let pixels: Vec<u8> = (0..24).map(|i| (i * 10) as u8).collect();
-        let images = Normalization::IMAGENET.upload(
-            &pixels,
-            2,
-            Precision::F32,
-            &Device::Cpu,
-            &Backend::Portable,
-        )?;
-        assert_eq!(images.dims(), &[2, 2, 2, 3]);
-        let values = images.flatten_all()?.to_vec1::<f32>()?;
-        for (index, value) in values.iter().enumerate() {
-            let (mean, deviation) = (
-                Normalization::IMAGENET.mean[index % 3],
-                Normalization::IMAGENET.deviation[index % 3],
-            );
-            assert!((value - (pixels[index] as f32 / 255.0 - mean) / deviation).abs() < 1e-6);
-        }
-        let message = Normalization::IMAGENET
-            .upload(
-                &pixels[1..],
+        families().into_iter().try_for_each(|backend| {
+            let pixels: Vec<u8> = (0..24).map(|i| (i * 10) as u8).collect();
+            let images = Normalization::IMAGENET.upload(
+                &pixels,
                 2,
                 Precision::F32,
                 &Device::Cpu,
-                &Backend::Portable,
-            )
-            .unwrap_err()
-            .to_string();
-        assert!(
-            message.contains("12 bytes") && message.contains("23"),
-            "{message}"
-        );
-        Ok(())
+                &backend,
+            )?;
+            assert_eq!(images.dims(), &[2, 2, 2, 3]);
+            let values = images.flatten_all()?.to_vec1::<f32>()?;
+            for (index, value) in values.iter().enumerate() {
+                let (mean, deviation) = (
+                    Normalization::IMAGENET.mean[index % 3],
+                    Normalization::IMAGENET.deviation[index % 3],
+                );
+                assert!((value - (pixels[index] as f32 / 255.0 - mean) / deviation).abs() < 1e-6);
+            }
+            let message = Normalization::IMAGENET
+                .upload(&pixels[1..], 2, Precision::F32, &Device::Cpu, &backend)
+                .unwrap_err()
+                .to_string();
+            assert!(
+                message.contains("12 bytes") && message.contains("23"),
+                "{message}"
+            );
+            Ok(())
+        })
     }
 
     /// More pixels than one task takes, and not a multiple.
     #[test]
     fn bf16_is_the_f32_upload_rounded_once() -> Result<()> {
-        let pixels: Vec<u8> = (0..3 * 61 * 61 * 3).map(|i| (i * 7 % 256) as u8).collect();
-        let upload = |precision| {
-            Normalization::CIFAR10.upload(&pixels, 61, precision, &Device::Cpu, &Backend::Portable)
-        };
-        let (wide, narrow) = (upload(Precision::F32)?, upload(Precision::Bf16)?);
-        assert_eq!(narrow.dims(), &[3, 61, 61, 3]);
-        let expected = wide.to_dtype(candle_core::DType::BF16)?.flatten_all()?;
-        let found = narrow.flatten_all()?.to_vec1::<bf16>()?;
-        assert_eq!(found, expected.to_vec1::<bf16>()?);
-        Ok(())
+        families().into_iter().try_for_each(|backend| {
+            let pixels: Vec<u8> = (0..3 * 61 * 61 * 3).map(|i| (i * 7 % 256) as u8).collect();
+            let upload = |precision| {
+                Normalization::CIFAR10.upload(&pixels, 61, precision, &Device::Cpu, &backend)
+            };
+            let (wide, narrow) = (upload(Precision::F32)?, upload(Precision::Bf16)?);
+            assert_eq!(narrow.dims(), &[3, 61, 61, 3]);
+            let expected = wide.to_dtype(candle_core::DType::BF16)?.flatten_all()?;
+            let found = narrow.flatten_all()?.to_vec1::<bf16>()?;
+            assert_eq!(found, expected.to_vec1::<bf16>()?);
+            Ok(())
+        })
     }
 }

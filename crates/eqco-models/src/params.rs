@@ -118,7 +118,8 @@ impl ParameterSet {
             ));
         }
         for buffer in &self.buffers {
-            named.push((buffer.name().to_string(), buffer.value.copy()?));
+            let value = buffer.value.to_device(&Device::Cpu)?;
+            named.push((buffer.name().to_string(), value.copy()?));
         }
         Ok(named)
     }
@@ -173,7 +174,9 @@ impl ParameterSet {
     }
 }
 
+/// A copy in exchange shape, in host memory.
 fn to_exchange(role: ParameterRole, value: &Tensor) -> Result<Tensor> {
+    let value = &value.to_device(&Device::Cpu)?;
     match role {
         // Not `contiguous`, which shares memory where sides of length 1 make both layouts the same.
         ParameterRole::ConvWeight => value.permute((0, 3, 1, 2))?.force_contiguous(),

@@ -28,7 +28,9 @@ pub fn measure(
     let encoder = encoder.clone().with_precision(Precision::F32);
     let pretrained = represented(&encoder, "pre-trained")?;
     let (untrained, pixels) = if baselines {
-        let untrained = represented(&untrained_encoder(config)?, "untrained")?;
+        let untrained = untrained_encoder(config, encoder.device())?;
+        let untrained = untrained.with_backend(encoder.backend().clone());
+        let untrained = represented(&untrained, "untrained")?;
         (Some(untrained), Some(raw_pixels(images)?))
     } else {
         (None, None)

@@ -12,7 +12,7 @@ use eqco_data::recipe::Recipe;
 use eqco_data::{Dataset, Split, limited, open};
 use eqco_eval::EvalImages;
 use eqco_models::Precision;
-use eqco_models::backend::Backend;
+use eqco_models::backend::{Backend, BackendError};
 
 use crate::cli::PretrainArgs;
 use crate::config::{Resolved, TrainConfig, explain_margin};
@@ -188,7 +188,12 @@ impl Plan {
 
 /// The family with its version and instruction set, and a warning where the precision does not pay.
 fn kernels(config: &TrainConfig) -> String {
-    let family = match Backend::open(config.backend, config.precision) {
+    let family = config
+        .device
+        .open()
+        .map_err(BackendError::from)
+        .and_then(|device| Backend::open(config.backend, config.precision, &device));
+    let family = match family {
         Ok(Backend::Onednn(library)) if config.precision == Precision::Bf16 => {
             format!(
                 "{} (the portable kernels are quicker in bf16)",

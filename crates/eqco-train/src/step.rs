@@ -62,8 +62,10 @@ impl Trainer {
         steps_per_epoch: u64,
         profiler: &Profiler,
     ) -> Result<Self> {
-        let encoder = untrained_encoder(config)?
-            .with_backend(Backend::open(config.backend, config.precision)?)
+        let device = config.device.open()?;
+        let backend = Backend::open(config.backend, config.precision, &device)?;
+        let encoder = untrained_encoder(config, &device)?
+            .with_backend(backend)
             .with_winograd(config.winograd)
             .with_precision(config.precision)
             .with_profiler(profiler);
@@ -72,7 +74,8 @@ impl Trainer {
             steps_per_epoch,
             schedule: Schedule::new(&config.schedule, config.data.loader.batch_size)?,
             method: Method::new(&config.method, config.loss, &encoder, config.seed)?,
-            optimizer: Optimizer::new(&config.optimizer, encoder.parameters())?,
+            optimizer: Optimizer::new(&config.optimizer, encoder.parameters())?
+                .with_backend(encoder.backend()),
             gradients: Gradients::new(encoder.parameters())?,
             encoder,
             step: 0,
@@ -162,12 +165,12 @@ impl Trainer {
 ///
 /// # Errors
 /// When a value of the configuration is out of range or memory cannot be allocated.
-pub fn untrained_encoder(config: &TrainConfig) -> Result<Encoder> {
+pub fn untrained_encoder(config: &TrainConfig, device: &Device) -> Result<Encoder> {
     Ok(Encoder::new(
         &config.encoder,
         &config.projection_head,
         config.normalization,
         config.seed,
-        &Device::Cpu,
+        device,
     )?)
 }

@@ -10,6 +10,8 @@ mod libraries;
 mod many;
 mod matrix;
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use candle_core::{Device, Result};
 use eqco_core::cuda::{CudaError, Kernels, Launch, Queue};
 
@@ -31,7 +33,12 @@ pub struct Cuda {
     queue: Queue,
     /// `None` where kernels are emulated.
     libraries: Option<Libraries>,
+    /// The tables used last.
+    tables: Mutex<Vec<Arc<Many>>>,
 }
+
+/// The optimiser's and the momentum encoder's, of two runs in one process.
+const TABLES: usize = 4;
 
 impl Cuda {
     /// The family on a GPU.
@@ -41,7 +48,11 @@ impl Cuda {
     pub fn open(device: &Device) -> std::result::Result<Self, CudaError> {
         let queue = Queue::of(device)?;
         let libraries = Some(Libraries::open(device)?);
-        Ok(Self { queue, libraries })
+        Ok(Self {
+            queue,
+            libraries,
+            tables: Mutex::default(),
+        })
     }
 
     /// The family on the CPU, for tests: our kernels' own source, slowly, and the portable forms in place of NVIDIA's
@@ -54,6 +65,7 @@ impl Cuda {
         Ok(Self {
             queue,
             libraries: None,
+            tables: Mutex::default(),
         })
     }
 
@@ -65,6 +77,21 @@ impl Cuda {
     /// NVIDIA's libraries; `None` where kernels are emulated.
     pub(crate) fn libraries(&self) -> Option<&Libraries> {
         self.libraries.as_ref()
+    }
+
+    /// The table of these arrays on `device`: the one made before, while they are where they were.
+    ///
+    /// # Errors
+    /// When the device cannot allocate.
+    pub(crate) fn table(&self, rows: Vec<Arrays>, device: &Device) -> Result<Arc<Many>> {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = tables.iter().find(|table| table.is_of(&rows)) {
+            return Ok(Arc::clone(known));
+        }
+        let table = Arc::new(Many::new(rows, device)?);
+        tables.insert(0, Arc::clone(&table));
+        tables.truncate(TABLES);
+        Ok(table)
     }
 
     /// Sends a kernel off.
@@ -85,5 +112,23 @@ impl std::fmt::Display for Cuda {
         } else {
             "CUDA"
         })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::Arc;
+
+    use super::Cuda;
+    use crate::backend::Backend;
+
+    /// The portable family, and CUDA's kernels in the emulator where this build has it.
+    pub(crate) fn families() -> Vec<Backend> {
+        let emulated = Cuda::emulated();
+        if let Err(error) = &emulated {
+            eprintln!("NOT RUN with CUDA kernels: {error}");
+        }
+        let emulated = emulated.map(|cuda| Backend::Cuda(Arc::new(cuda)));
+        std::iter::once(Backend::Portable).chain(emulated).collect()
     }
 }

@@ -16,6 +16,7 @@ use eqco_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::backend::Backend;
 use crate::encoder::Encoder;
 use crate::error::{ModelError, check_range};
 use crate::ops::lanes::on_pool;
@@ -282,12 +283,15 @@ fn contrast_with_keys<'a>(
         let embedded = encoder.embed(&mut tape, &part.of(query_views)?)?;
         let (queries, positives) = (embedded.to_tensor()?, part.of(keys)?);
         let span = encoder.profiler().span(|| Work::new("loss", Phase::Other));
-        let output = loss.evaluate(
-            &queries,
-            &positives,
-            negatives(part),
-            WantedGradients::QUERIES,
-        )?;
+        let (negatives, wanted) = (negatives(part), WantedGradients::QUERIES);
+        let output = match encoder.backend() {
+            Backend::Cuda(cuda) => {
+                loss.evaluate_on(cuda.queue(), &queries, &positives, negatives, wanted)?
+            }
+            Backend::Portable | Backend::Onednn(_) => {
+                loss.evaluate(&queries, &positives, negatives, wanted)?
+            }
+        };
         drop(span);
         let gradient = part.share_of(&output.queries_gradient)?;
         tape.backward(&embedded, &gradient, gradients, &[])?;

@@ -2,10 +2,11 @@
 //! (Chen et al., 2020). The margin of EqCo makes a small batch equivalent to a large one (arXiv 2010.01929, section 3.3).
 
 use candle_core::Tensor;
-use eqco_core::{LossConfig, LossError, LossOutput, nt_xent};
+use eqco_core::{LossConfig, LossError, LossOutput, nt_xent, nt_xent_on};
 
 use super::micro_batch::MicroBatch;
 use super::{Contrast, MethodConfig, group};
+use crate::backend::Backend;
 use crate::encoder::Encoder;
 use crate::error::ModelError;
 use crate::profile::{Phase, Work};
@@ -107,7 +108,10 @@ impl Simclr {
         keys: &Tensor,
     ) -> Result<LossOutput, ModelError> {
         let _span = encoder.profiler().span(|| Work::new("loss", Phase::Other));
-        Ok(nt_xent(&self.loss, queries, keys)?)
+        Ok(match encoder.backend() {
+            Backend::Cuda(cuda) => nt_xent_on(cuda.queue(), &self.loss, queries, keys)?,
+            Backend::Portable | Backend::Onednn(_) => nt_xent(&self.loss, queries, keys)?,
+        })
     }
 }
 

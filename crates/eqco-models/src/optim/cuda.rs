@@ -9,17 +9,12 @@ use super::{AdamWConfig, LarsConfig, OptimizerConfig, SgdConfig, Slot};
 use crate::cuda::{Arrays, Cuda, Many, across};
 use crate::params::{Parameter, ParameterSet};
 
-/// The table of a set of parameters, made when it is first used and again when a tensor has moved.
+/// Updates with the kernels of one GPU.
 #[derive(Debug)]
 pub(super) struct Updates {
     cuda: Arc<Cuda>,
-    table: Option<Table>,
-}
-
-#[derive(Debug)]
-struct Table {
-    many: Many,
-    lars: Option<LarsMemory>,
+    /// With the table that it was made for.
+    lars: Option<(Arc<Many>, LarsMemory)>,
 }
 
 /// What LARS passes from launch to launch.
@@ -63,7 +58,7 @@ impl Updates {
     pub(super) fn new(cuda: &Arc<Cuda>) -> Self {
         Self {
             cuda: Arc::clone(cuda),
-            table: None,
+            lars: None,
         }
     }
 
@@ -79,28 +74,20 @@ impl Updates {
         let Some(first) = parameters.parameters().first() else {
             return Ok(());
         };
-        if self
-            .table
-            .as_ref()
-            .is_none_or(|table| !table.many.is_of(&rows))
-        {
-            let many = Many::new(rows, first.value().device())?;
-            let lars = match config {
-                OptimizerConfig::Lars(lars) => Some(LarsMemory::new(lars, parameters, &many)?),
-                OptimizerConfig::Sgd(_) | OptimizerConfig::AdamW(_) => None,
-            };
-            self.table = Some(Table { many, lars });
-        }
-        let Some(Table { many, lars: memory }) = &self.table else {
-            return Ok(());
-        };
-        match (config, memory) {
-            (OptimizerConfig::Sgd(sgd), _) => self.sgd(sgd, many, learning_rate),
-            (OptimizerConfig::AdamW(adamw), _) => self.adamw(adamw, many, learning_rate, step),
-            (OptimizerConfig::Lars(lars), Some(memory)) => {
-                self.lars(lars, many, memory, learning_rate)
+        let table = self.cuda.table(rows, first.value().device())?;
+        match config {
+            OptimizerConfig::Sgd(sgd) => self.sgd(sgd, &table, learning_rate),
+            OptimizerConfig::AdamW(adamw) => self.adamw(adamw, &table, learning_rate, step),
+            OptimizerConfig::Lars(lars) => {
+                let kept = self.lars.take().filter(|(of, _)| Arc::ptr_eq(of, &table));
+                let memory = match kept {
+                    Some((_, memory)) => memory,
+                    None => LarsMemory::new(lars, parameters, &table)?,
+                };
+                self.lars(lars, &table, &memory, learning_rate)?;
+                self.lars = Some((table, memory));
+                Ok(())
             }
-            (OptimizerConfig::Lars(_), None) => Ok(()),
         }
     }
 

@@ -4,6 +4,7 @@ use candle_core::Device;
 use serde::Deserialize;
 
 use super::*;
+use crate::cuda::tests::families;
 use crate::ops::lanes::CHUNK;
 use crate::params::ParameterBuilder;
 
@@ -67,29 +68,31 @@ fn named(tensors: Vec<(String, Tensor)>, prefix: &str) -> HashMap<String, Tensor
 
 #[test]
 fn four_steps_give_the_stored_values_of_pytorch_and_of_simclrs_rule() -> TestResult {
-    let golden = golden();
-    assert_eq!(golden.cases.len(), 6);
-    for case in &golden.cases {
-        let set = linear_layer(Some(&golden.start))?;
-        let mut optimizer = Optimizer::new(&case.config, &set)?;
-        let mut gradients = Gradients::new(&set)?;
-        for (rate, step) in golden.learning_rates.iter().zip(&golden.gradients) {
-            set_gradients(&mut gradients, &set, step)?;
-            optimizer.step(&set, &gradients, *rate)?;
-        }
-        for parameter in set.parameters() {
-            let expected = &case.expected[parameter.name()];
-            for (got, expected) in values(parameter.value())?.iter().zip(expected) {
-                let tolerance = 1e-6 * expected.abs().max(0.5);
-                assert!(
-                    (got - expected).abs() <= tolerance,
-                    "{:?}: {got}, expected {expected}",
-                    case.config
-                );
+    families().into_iter().try_for_each(|backend| {
+        let golden = golden();
+        assert_eq!(golden.cases.len(), 6);
+        for case in &golden.cases {
+            let set = linear_layer(Some(&golden.start))?;
+            let mut optimizer = Optimizer::new(&case.config, &set)?.with_backend(&backend);
+            let mut gradients = Gradients::new(&set)?;
+            for (rate, step) in golden.learning_rates.iter().zip(&golden.gradients) {
+                set_gradients(&mut gradients, &set, step)?;
+                optimizer.step(&set, &gradients, *rate)?;
+            }
+            for parameter in set.parameters() {
+                let expected = &case.expected[parameter.name()];
+                for (got, expected) in values(parameter.value())?.iter().zip(expected) {
+                    let tolerance = 1e-6 * expected.abs().max(0.5);
+                    assert!(
+                        (got - expected).abs() <= tolerance,
+                        "{:?}: {got}, expected {expected}",
+                        case.config
+                    );
+                }
             }
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// One weight of 2 and one norm scale of 3, with gradients 0.5 and 1.
@@ -127,110 +130,133 @@ fn assert_close(got: &[f32], expected: &[f64]) {
 
 #[test]
 fn sgd_keeps_the_learning_rate_outside_the_velocity() -> TestResult {
-    let (set, gradients) = two_scalars()?;
-    let config = SgdConfig {
-        weight_decay: 0.1,
-        ..SgdConfig::default()
-    };
-    let mut optimizer = Optimizer::new(&OptimizerConfig::Sgd(config), &set)?;
-    // v = 0.5 + 0.1·2 = 0.7, w = 2 − 0.1·0.7; the norm scale decays too: v = 1 + 0.1·3 = 1.3, w = 3 − 0.13.
-    optimizer.step(&set, &gradients, 0.1)?;
-    assert_close(&scalars(&set)?, &[1.93, 2.87, 0.0]);
-    // v = 0.9·0.7 + 0.5 + 0.193 = 1.323, and the new rate acts on all of it: w = 1.93 − 0.01·1.323.
-    // Norm scale: v = 0.9·1.3 + 1 + 0.287 = 2.457, w = 2.87 − 0.01·2.457.
-    optimizer.step(&set, &gradients, 0.01)?;
-    assert_close(&scalars(&set)?, &[1.91677, 2.84543, 0.0]);
-    assert_eq!(optimizer.step_count(), 2);
-    Ok(())
+    families().into_iter().try_for_each(|backend| {
+        let (set, gradients) = two_scalars()?;
+        let config = SgdConfig {
+            weight_decay: 0.1,
+            ..SgdConfig::default()
+        };
+        let mut optimizer =
+            Optimizer::new(&OptimizerConfig::Sgd(config), &set)?.with_backend(&backend);
+        // v = 0.5 + 0.1·2 = 0.7, w = 2 − 0.1·0.7; the norm scale decays too: v = 1 + 0.1·3 = 1.3, w = 3 − 0.13.
+        optimizer.step(&set, &gradients, 0.1)?;
+        assert_close(&scalars(&set)?, &[1.93, 2.87, 0.0]);
+        // v = 0.9·0.7 + 0.5 + 0.193 = 1.323, and the new rate acts on all of it: w = 1.93 − 0.01·1.323.
+        // Norm scale: v = 0.9·1.3 + 1 + 0.287 = 2.457, w = 2.87 − 0.01·2.457.
+        optimizer.step(&set, &gradients, 0.01)?;
+        assert_close(&scalars(&set)?, &[1.91677, 2.84543, 0.0]);
+        assert_eq!(optimizer.step_count(), 2);
+        Ok(())
+    })
 }
 
 #[test]
 fn exclusion_takes_weight_decay_off_the_norm_and_leaves_it_on_the_weight() -> TestResult {
-    let (set, gradients) = two_scalars()?;
-    let config = SgdConfig {
-        weight_decay: 0.1,
-        exclude_norm_and_bias_from_weight_decay: true,
-        ..SgdConfig::default()
-    };
-    Optimizer::new(&OptimizerConfig::Sgd(config), &set)?.step(&set, &gradients, 0.1)?;
-    assert_close(&scalars(&set)?, &[1.93, 2.9, 0.0]);
-    Ok(())
+    families().into_iter().try_for_each(|backend| {
+        let (set, gradients) = two_scalars()?;
+        let config = SgdConfig {
+            weight_decay: 0.1,
+            exclude_norm_and_bias_from_weight_decay: true,
+            ..SgdConfig::default()
+        };
+        Optimizer::new(&OptimizerConfig::Sgd(config), &set)?
+            .with_backend(&backend)
+            .step(&set, &gradients, 0.1)?;
+        assert_close(&scalars(&set)?, &[1.93, 2.9, 0.0]);
+        Ok(())
+    })
 }
 
 #[test]
 fn lars_scales_weights_by_the_decayed_gradient_and_leaves_norms_to_plain_sgd() -> TestResult {
-    let (set, gradients) = two_scalars()?;
-    let config = LarsConfig {
-        weight_decay: 0.1,
-        trust_coefficient: 0.05,
-        ..LarsConfig::default()
-    };
-    let mut optimizer = Optimizer::new(&OptimizerConfig::Lars(config), &set)?;
-    // One weight: η·|w|/|g + λw| · (g + λw) = 0.05·2 = 0.1, times the rate 0.5. Norm scale: 3 − 0.5·1.
-    optimizer.step(&set, &gradients, 0.5)?;
-    assert_close(&scalars(&set)?, &[1.95, 2.5, 0.0]);
-    // The rate stands inside the velocity: v = 0.9·0.05 + 0.1·0.05·1.95, w = 1.95 − v; norm: v = 0.45 + 0.1.
-    optimizer.step(&set, &gradients, 0.1)?;
-    assert_close(&scalars(&set)?, &[1.89525, 1.95, 0.0]);
+    families().into_iter().try_for_each(|backend| {
+        let (set, gradients) = two_scalars()?;
+        let config = LarsConfig {
+            weight_decay: 0.1,
+            trust_coefficient: 0.05,
+            ..LarsConfig::default()
+        };
+        let mut optimizer =
+            Optimizer::new(&OptimizerConfig::Lars(config), &set)?.with_backend(&backend);
+        // One weight: η·|w|/|g + λw| · (g + λw) = 0.05·2 = 0.1, times the rate 0.5. Norm scale: 3 − 0.5·1.
+        optimizer.step(&set, &gradients, 0.5)?;
+        assert_close(&scalars(&set)?, &[1.95, 2.5, 0.0]);
+        // The rate stands inside the velocity: v = 0.9·0.05 + 0.1·0.05·1.95, w = 1.95 − v; norm: v = 0.45 + 0.1.
+        optimizer.step(&set, &gradients, 0.1)?;
+        assert_close(&scalars(&set)?, &[1.89525, 1.95, 0.0]);
 
-    let (set, gradients) = two_scalars()?;
-    let config = LarsConfig {
-        exclude_norm_and_bias_from_scaling: false,
-        ..config
-    };
-    Optimizer::new(&OptimizerConfig::Lars(config), &set)?.step(&set, &gradients, 0.5)?;
-    // Scaled as well now: 3 − 0.5·0.05·3. A shift of 0 with gradient 0 has trust ratio 1 and stays.
-    assert_close(&scalars(&set)?, &[1.95, 2.925, 0.0]);
-    Ok(())
+        let (set, gradients) = two_scalars()?;
+        let config = LarsConfig {
+            exclude_norm_and_bias_from_scaling: false,
+            ..config
+        };
+        Optimizer::new(&OptimizerConfig::Lars(config), &set)?
+            .with_backend(&backend)
+            .step(&set, &gradients, 0.5)?;
+        // Scaled as well now: 3 − 0.5·0.05·3. A shift of 0 with gradient 0 has trust ratio 1 and stays.
+        assert_close(&scalars(&set)?, &[1.95, 2.925, 0.0]);
+        Ok(())
+    })
 }
 
 #[test]
 fn lars_moves_a_weight_of_zero() -> TestResult {
-    let (set, gradients) = two_scalars()?;
-    write(set.parameters()[0].value(), |w| w[0] = 0.0)?;
-    Optimizer::new(&OptimizerConfig::Lars(LarsConfig::default()), &set)?
-        .step(&set, &gradients, 0.5)?;
-    assert_close(&scalars(&set)?, &[-0.25, 2.5, 0.0]);
-    Ok(())
+    families().into_iter().try_for_each(|backend| {
+        let (set, gradients) = two_scalars()?;
+        write(set.parameters()[0].value(), |w| w[0] = 0.0)?;
+        Optimizer::new(&OptimizerConfig::Lars(LarsConfig::default()), &set)?
+            .with_backend(&backend)
+            .step(&set, &gradients, 0.5)?;
+        assert_close(&scalars(&set)?, &[-0.25, 2.5, 0.0]);
+        Ok(())
+    })
 }
 
 #[test]
 fn lars_norms_span_all_chunks() -> TestResult {
-    let len = 2 * CHUNK + 13;
-    let mut builder = ParameterBuilder::new(1, &Device::Cpu);
-    builder.linear_weight("weight", 1, len)?;
-    let set = builder.finish();
-    write(set.parameters()[0].value(), |w| w.fill(2.0))?;
-    let mut gradients = Gradients::new(&set)?;
-    set_gradients(
-        &mut gradients,
-        &set,
-        &[("weight".to_string(), vec![4.0; len])].into(),
-    )?;
-    let config = LarsConfig {
-        weight_decay: 0.5,
-        trust_coefficient: 0.1,
-        ..LarsConfig::default()
-    };
-    Optimizer::new(&OptimizerConfig::Lars(config), &set)?.step(&set, &gradients, 1.0)?;
-    // ‖w‖/‖g + λw‖ = 2/5 whatever the length: w = 2 − 0.1·0.4·5.
-    for got in values(set.parameters()[0].value())? {
-        assert!((got - 1.8).abs() < 1e-6, "{got}");
-    }
-    Ok(())
+    families().into_iter().try_for_each(|backend| {
+        let len = 2 * CHUNK + 13;
+        let mut builder = ParameterBuilder::new(1, &Device::Cpu);
+        builder.linear_weight("weight", 1, len)?;
+        let set = builder.finish();
+        write(set.parameters()[0].value(), |w| w.fill(2.0))?;
+        let mut gradients = Gradients::new(&set)?;
+        set_gradients(
+            &mut gradients,
+            &set,
+            &[("weight".to_string(), vec![4.0; len])].into(),
+        )?;
+        let config = LarsConfig {
+            weight_decay: 0.5,
+            trust_coefficient: 0.1,
+            ..LarsConfig::default()
+        };
+        Optimizer::new(&OptimizerConfig::Lars(config), &set)?
+            .with_backend(&backend)
+            .step(&set, &gradients, 1.0)?;
+        // ‖w‖/‖g + λw‖ = 2/5 whatever the length: w = 2 − 0.1·0.4·5.
+        for got in values(set.parameters()[0].value())? {
+            assert!((got - 1.8).abs() < 1e-6, "{got}");
+        }
+        Ok(())
+    })
 }
 
 #[test]
 fn adamw_starts_with_steps_of_the_learning_rate_and_decays_apart_from_the_moments() -> TestResult {
-    let (set, gradients) = two_scalars()?;
-    let config = AdamWConfig {
-        weight_decay: 0.5,
-        ..AdamWConfig::default()
-    };
-    Optimizer::new(&OptimizerConfig::AdamW(config), &set)?.step(&set, &gradients, 0.1)?;
-    // The first corrected moments are g and g²: w·(1 − 0.1·0.5) − 0.1·sign(g).
-    assert_close(&scalars(&set)?, &[1.8, 2.75, 0.0]);
-    Ok(())
+    families().into_iter().try_for_each(|backend| {
+        let (set, gradients) = two_scalars()?;
+        let config = AdamWConfig {
+            weight_decay: 0.5,
+            ..AdamWConfig::default()
+        };
+        Optimizer::new(&OptimizerConfig::AdamW(config), &set)?
+            .with_backend(&backend)
+            .step(&set, &gradients, 0.1)?;
+        // The first corrected moments are g and g²: w·(1 − 0.1·0.5) − 0.1·sign(g).
+        assert_close(&scalars(&set)?, &[1.8, 2.75, 0.0]);
+        Ok(())
+    })
 }
 
 #[test]
@@ -288,42 +314,44 @@ fn another_set_and_an_impossible_rate_are_refused() -> TestResult {
 
 #[test]
 fn a_resumed_optimiser_repeats_the_run_bit_by_bit() -> TestResult {
-    let golden = golden();
-    for case in &golden.cases {
-        let set = linear_layer(Some(&golden.start))?;
-        let mut optimizer = Optimizer::new(&case.config, &set)?;
-        let mut gradients = Gradients::new(&set)?;
-        let run = |optimizer: &mut Optimizer,
-                   set: &ParameterSet,
-                   gradients: &mut Gradients,
-                   steps: [usize; 2]| {
-            for step in steps {
-                set_gradients(gradients, set, &golden.gradients[step])?;
-                optimizer.step(set, gradients, golden.learning_rates[step])?;
+    families().into_iter().try_for_each(|backend| {
+        let golden = golden();
+        for case in &golden.cases {
+            let set = linear_layer(Some(&golden.start))?;
+            let mut optimizer = Optimizer::new(&case.config, &set)?.with_backend(&backend);
+            let mut gradients = Gradients::new(&set)?;
+            let run = |optimizer: &mut Optimizer,
+                       set: &ParameterSet,
+                       gradients: &mut Gradients,
+                       steps: [usize; 2]| {
+                for step in steps {
+                    set_gradients(gradients, set, &golden.gradients[step])?;
+                    optimizer.step(set, gradients, golden.learning_rates[step])?;
+                }
+                Ok::<_, ModelError>(())
+            };
+            run(&mut optimizer, &set, &mut gradients, [0, 1])?;
+            let state = named(optimizer.state()?, "optimizer.");
+            let resumed_set = linear_layer(None)?;
+            resumed_set.copy_from(&set)?;
+            let mut resumed = Optimizer::new(&case.config, &resumed_set)?.with_backend(&backend);
+            resumed.load_state("optimizer.", &state)?;
+            run(&mut optimizer, &set, &mut gradients, [2, 3])?;
+            let mut resumed_gradients = Gradients::new(&resumed_set)?;
+            run(&mut resumed, &resumed_set, &mut resumed_gradients, [2, 3])?;
+            assert_eq!(resumed.step_count(), 4);
+            for (first, second) in set.parameters().iter().zip(resumed_set.parameters()) {
+                assert_eq!(
+                    values(first.value())?,
+                    values(second.value())?,
+                    "{:?}: {}",
+                    case.config,
+                    first.name()
+                );
             }
-            Ok::<_, ModelError>(())
-        };
-        run(&mut optimizer, &set, &mut gradients, [0, 1])?;
-        let state = named(optimizer.state()?, "optimizer.");
-        let resumed_set = linear_layer(None)?;
-        resumed_set.copy_from(&set)?;
-        let mut resumed = Optimizer::new(&case.config, &resumed_set)?;
-        resumed.load_state("optimizer.", &state)?;
-        run(&mut optimizer, &set, &mut gradients, [2, 3])?;
-        let mut resumed_gradients = Gradients::new(&resumed_set)?;
-        run(&mut resumed, &resumed_set, &mut resumed_gradients, [2, 3])?;
-        assert_eq!(resumed.step_count(), 4);
-        for (first, second) in set.parameters().iter().zip(resumed_set.parameters()) {
-            assert_eq!(
-                values(first.value())?,
-                values(second.value())?,
-                "{:?}: {}",
-                case.config,
-                first.name()
-            );
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 #[test]

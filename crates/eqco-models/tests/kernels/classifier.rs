@@ -4,7 +4,7 @@ use candle_core::{Device, Result, Tensor};
 use eqco_models::buffer::BufferPool;
 use eqco_models::ops::cross_entropy::cross_entropy;
 use eqco_models::optim::{Optimizer, OptimizerConfig};
-use eqco_models::tape::{Gradients, Mode, Tape};
+use eqco_models::tape::{Gradients, Mode};
 use eqco_models::{
     Architecture, Classifier, Encoder, EncoderConfig, HeadKind, Normalization,
     ProjectionHeadConfig, Stem,

@@ -8,7 +8,7 @@ use eqco_models::ops::normalize::l2_normalize;
 use eqco_models::params::{ParameterBuilder, ParameterSet};
 use eqco_models::projection_head::{HeadKind, ProjectionHead, ProjectionHeadConfig};
 use eqco_models::resnet::{Architecture, EncoderConfig, ResNet, Stem};
-use eqco_models::tape::{Activation, Mode, Tape};
+use eqco_models::tape::{Activation, Mode};
 
 use crate::differentiate::{Differentiated, declare, differentiate};
 use crate::families::on_every_family;

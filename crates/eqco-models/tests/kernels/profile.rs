@@ -4,7 +4,7 @@ use candle_core::{Device, Result, Tensor};
 use eqco_models::buffer::BufferPool;
 use eqco_models::ops::conv2d::conv2d;
 use eqco_models::profile::{Phase, Profiler};
-use eqco_models::tape::{Gradients, Mode, Tape};
+use eqco_models::tape::{Gradients, Mode};
 
 use crate::differentiate::declare;
 use crate::hashed::hashed;

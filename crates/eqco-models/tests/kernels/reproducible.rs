@@ -6,7 +6,7 @@ use candle_core::{Device, Result, Tensor};
 use eqco_models::buffer::BufferPool;
 use eqco_models::params::ParameterSet;
 use eqco_models::resnet::{Architecture, EncoderConfig, ResNet, Stem};
-use eqco_models::tape::{Gradients, Mode, Tape};
+use eqco_models::tape::{Gradients, Mode};
 
 use crate::differentiate::{declare, in_exchange_shapes, on_threads};
 use crate::families::on_every_family;

@@ -8,6 +8,8 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use eqco_models::DeviceName;
+use eqco_models::backend::BackendName;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -78,6 +80,10 @@ pub(super) fn apply(preset: &Preset, settings: Vec<Setting>) -> Result<Resolved,
         place(&mut tree, &config, &setting)?;
         config = read_tree(&mut tree, &setting)?.completed();
         origins.insert(setting.key, setting.origin);
+    }
+    // A preset's kernels are those of the CPU that it was made for.
+    if config.device != DeviceName::Cpu && !origins.contains_key("backend") {
+        config.backend = BackendName::Cuda;
     }
     Ok(Resolved {
         config,

@@ -22,7 +22,7 @@ use eqco_eval::EvalConfig;
 pub use eqco_models::backend::BackendName;
 use eqco_models::method::MethodConfig;
 use eqco_models::optim::{OptimizerConfig, ScheduleConfig};
-use eqco_models::{EncoderConfig, Normalization, Precision, ProjectionHeadConfig};
+use eqco_models::{DeviceName, EncoderConfig, Normalization, Precision, ProjectionHeadConfig};
 use serde::{Deserialize, Serialize};
 
 pub use alpha_rule::{EQUIVALENT_BATCH, explain_margin};
@@ -73,16 +73,6 @@ pub struct TrainConfig {
 
 fn yes() -> bool {
     true
-}
-
-/// Where tensors live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DeviceName {
-    /// Host memory.
-    Cpu,
-    /// An NVIDIA GPU.
-    Cuda,
 }
 
 /// What a run writes.

@@ -6,8 +6,8 @@ use eqco_data::recipe::{Recipe, RecipeName};
 use eqco_models::Stem;
 use eqco_models::backend::Backend;
 
+use super::TrainConfig;
 use super::error::ConfigError;
-use super::{DeviceName, TrainConfig};
 
 /// Smallest view for the ImageNet stem: its five halvings leave one pixel.
 const LEAST_IMAGENET_STEM_SIZE: usize = 32;
@@ -30,12 +30,15 @@ impl TrainConfig {
     }
 
     fn check_build(&self) -> Result<(), ConfigError> {
-        if self.device == DeviceName::Cuda {
-            let hint = "leave --device away to train on the CPU";
-            return conflict("device", "this build has no CUDA", hint);
-        }
-        if let Err(error) = Backend::open(self.backend, self.precision) {
-            let hint = "leave --backend away to use the portable kernels";
+        let device = match self.device.open() {
+            Ok(device) => device,
+            Err(error) => {
+                let hint = "leave --device away to train on the CPU";
+                return conflict("device", error.to_string(), hint);
+            }
+        };
+        if let Err(error) = Backend::open(self.backend, self.precision, &device) {
+            let hint = "leave --backend away to use the kernels that suit the device";
             return conflict("backend", error.to_string(), hint);
         }
         if self.threads > MOST_THREADS {

@@ -1,0 +1,113 @@
+//! Where tensors live, by the names that devices have in configurations.
+
+use std::fmt;
+use std::str::FromStr;
+
+use candle_core::Device;
+use eqco_core::cuda::CudaError;
+use serde::{Deserialize, Serialize};
+
+/// A device: `cpu`, or `cuda:1` for the second GPU; `cuda` is the first one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DeviceName {
+    /// Host memory.
+    #[default]
+    Cpu,
+    /// An NVIDIA GPU, counted from 0.
+    Cuda(usize),
+}
+
+impl DeviceName {
+    /// Makes the device ready.
+    ///
+    /// # Errors
+    /// [`CudaError::NotBuilt`] in a build without CUDA, [`CudaError::Driver`] when there is no such GPU.
+    pub fn open(self) -> Result<Device, CudaError> {
+        let Self::Cuda(ordinal) = self else {
+            return Ok(Device::Cpu);
+        };
+        if !cfg!(feature = "cuda") {
+            return Err(CudaError::NotBuilt);
+        }
+        // A stream of its own: candle's usual one is another one in every thread, and the order of kernels would be lost
+        // where the pool's threads take turns.
+        let device = Device::new_cuda_with_stream(ordinal)
+            .map_err(|error| CudaError::Driver(format!("GPU {ordinal} cannot be used: {error}")))?;
+        #[cfg(feature = "cuda")]
+        if let Device::Cuda(gpu) = &device {
+            // SAFETY: all work is in the one stream made above, which runs it in order; nothing else has to be waited for.
+            unsafe { gpu.disable_event_tracking() };
+        }
+        Ok(device)
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+        }
+    }
+}
+
+impl FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let ordinal = match name.split_once(':') {
+            None if name == "cpu" => return Ok(Self::Cpu),
+            None if name == "cuda" => Some(0),
+            Some(("cuda", ordinal)) => ordinal.parse().ok(),
+            _ => None,
+        };
+        ordinal
+            .map(Self::Cuda)
+            .ok_or_else(|| format!("expected `cpu`, `cuda` or `cuda:NUMBER`, got `{name}`"))
+    }
+}
+
+impl TryFrom<String> for DeviceName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        name.parse()
+    }
+}
+
+impl From<DeviceName> for String {
+    fn from(device: DeviceName) -> Self {
+        device.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_and_written_alike() {
+        for (text, device) in [("cpu", DeviceName::Cpu), ("cuda:3", DeviceName::Cuda(3))] {
+            assert_eq!(text.parse(), Ok(device));
+            assert_eq!(device.to_string(), text);
+            let stored = serde_json::to_string(&device).unwrap();
+            assert_eq!(serde_json::from_str::<DeviceName>(&stored).unwrap(), device);
+        }
+        assert_eq!("cuda".parse(), Ok(DeviceName::Cuda(0)));
+        for text in ["gpu", "cuda:", "cuda:x", "CPU", "cuda:-1"] {
+            let error = text.parse::<DeviceName>().unwrap_err();
+            assert!(error.contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_gpu_that_is_not_there_is_an_error_and_never_the_cpu() {
+        assert!(DeviceName::Cpu.open().unwrap().is_cpu());
+        match DeviceName::Cuda(99).open() {
+            Err(CudaError::NotBuilt) => assert!(!cfg!(feature = "cuda")),
+            Err(CudaError::Driver(error)) => assert!(error.contains("GPU 99"), "{error}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
