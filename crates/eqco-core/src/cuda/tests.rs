@@ -84,8 +84,9 @@ fn rounding_to_bf16_is_that_of_the_half_crate() -> Result<()> {
         0.0,
         -0.0,
         1.0,
-        1.00390625,
-        1.01171875,
+        // Half-way between two values of bf16, below an even and an odd one.
+        1.0 + 1.0 / 256.0,
+        1.0 + 3.0 / 256.0,
         f32::MAX,
         f32::INFINITY,
         f32::NAN,
@@ -176,7 +177,7 @@ fn copies_that_are_not_wanted_are_zeros_and_pairs_keep_their_order() -> Result<(
     run(&queue, &launch)?;
     for (pair, got) in target.to_vec1::<u32>()?.into_iter().enumerate() {
         let value = |place: usize| {
-            bf16::from_f32(if place / 4 % 2 == 0 {
+            bf16::from_f32(if (place / 4).is_multiple_of(2) {
                 place as f32 + 1.0
             } else {
                 0.0
