@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use eqco_models::DeviceName;
 use serde_json::Value;
 
 use crate::config::{
@@ -36,6 +37,19 @@ pub enum Command {
     ShowConfig(ConfigArgs),
     /// Report what this machine and this build can use, and what would make training faster
     Doctor,
+    /// Compare a GPU's training steps with the CPU's, and time them
+    GpuCheck(GpuCheckArgs),
+}
+
+/// Flags of `gpu-check`.
+#[derive(Args, Debug)]
+pub struct GpuCheckArgs {
+    /// The GPU
+    #[arg(long, value_name = "NAME", default_value = "cuda:0")]
+    pub device: DeviceName,
+    /// Steps that are timed
+    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub steps: u64,
 }
 
 /// Flags of `pretrain`.

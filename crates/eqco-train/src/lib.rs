@@ -33,6 +33,7 @@ pub mod commands;
 pub mod config;
 pub mod epoch;
 pub mod final_table;
+pub mod gpu_check;
 pub mod hint;
 pub mod interrupt;
 pub mod journal;

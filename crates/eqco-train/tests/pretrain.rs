@@ -353,7 +353,7 @@ fn errors_name_the_place_and_a_way_out() {
         ),
         (
             &["--device", "cuda"],
-            "error: `device`: this build has no CUDA\nhint: leave --device away",
+            "error: `device`: this build has no CUDA kernels; build it with `--features cuda`\nhint: leave --device away",
         ),
         (
             &["--data", "cifar-10"],
@@ -398,6 +398,7 @@ fn lists_are_printed_to_stdout() {
         "portable",
         "embedded",
         " free\n",
+        "CUDA: this build has no CUDA kernels",
     ] {
         assert!(report.contains(part), "{part}: {report}");
     }

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use eqco_data::{DataError, Split};
-use eqco_models::Precision;
-use eqco_models::backend::Backend;
+use eqco_models::backend::{Backend, BackendError, BackendName};
 use eqco_models::onednn::Onednn;
+use eqco_models::{DeviceName, Precision};
 
 use crate::machine::{Machine, free_disk_bytes, in_gibibytes};
 use crate::metrics::COMMIT;
@@ -82,7 +82,15 @@ fn kernels() -> Vec<String> {
         }
         Err(error) => format!("oneDNN: {error}"),
     };
-    vec![portable, onednn]
+    let cuda = DeviceName::Cuda(0)
+        .open()
+        .map_err(BackendError::from)
+        .and_then(|gpu| Backend::open(BackendName::Cuda, Precision::F32, &gpu));
+    let cuda = match cuda {
+        Ok(backend) => format!("{backend} on {}", DeviceName::Cuda(0)),
+        Err(error) => format!("CUDA: {error}"),
+    };
+    vec![portable, onednn, cuda]
 }
 
 /// Every data set that has a name, and whether it can be opened.

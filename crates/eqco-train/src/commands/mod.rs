@@ -1,6 +1,7 @@
 //! The commands of the program, one file each. Results go to stdout; everything else goes to stderr.
 
 mod doctor;
+mod gpu_check;
 mod presets;
 mod pretrain;
 mod show_config;
@@ -25,6 +26,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Some(Command::Presets) => presets::run(),
         Some(Command::ShowConfig(arguments)) => show_config::run(&arguments),
         Some(Command::Doctor) => doctor::run(),
+        Some(Command::GpuCheck(arguments)) => gpu_check::run(&arguments),
     }
 }
 

@@ -1,0 +1,152 @@
+//! The same steps on two devices, each from the same state.
+
+use anyhow::{Context, Result, ensure};
+use candle_core::{DType, Device, Tensor};
+use eqco_models::backend::Backend;
+
+use super::Problem;
+use super::problem::State;
+
+/// How near two families of kernels are, over some steps. Distances are those of the largest value of each tensor.
+#[derive(Clone, Debug, Default)]
+pub struct Agreement {
+    /// The largest distance of a step's loss, relative to it.
+    pub loss: f64,
+    /// For every step: the furthest tensor's distance, among gradients and all state after the step, and its name.
+    pub steps: Vec<(f32, String)>,
+}
+
+impl Agreement {
+    /// Steps in which some tensor is further than `bound` from the CPU's.
+    pub fn steps_beyond(&self, bound: f32) -> usize {
+        let beyond = |(distance, _): &&(f32, String)| is_beyond(*distance, bound);
+        self.steps.iter().filter(beyond).count()
+    }
+
+    /// The furthest tensor of all steps.
+    pub fn furthest(&self) -> (f32, &str) {
+        let start = (0.0, "nothing");
+        self.steps.iter().fold(start, |furthest, (distance, name)| {
+            if is_beyond(*distance, furthest.0) {
+                (*distance, name)
+            } else {
+                furthest
+            }
+        })
+    }
+}
+
+/// What is not a number is as far as can be.
+fn is_beyond(distance: f32, bound: f32) -> bool {
+    distance.is_nan() || distance > bound
+}
+
+/// Trains `problem` for some steps on the CPU with the portable kernels, and beside it on `device` with `backend`, which begins
+/// every step from the CPU's state: training is chaotic where a ReLU's input is nearly 0, and a difference of rounding would be
+/// one of percents two steps on. In a step where that happens one element of one layer's gradient comes or goes.
+///
+/// # Errors
+/// When a step fails on either.
+pub fn compare(
+    problem: &Problem,
+    device: &Device,
+    backend: &Backend,
+    steps: u64,
+) -> Result<Agreement> {
+    let mut cpu = problem.on(&Device::Cpu, &Backend::Portable)?;
+    let mut other = problem.on(device, backend)?;
+    let mut agreement = Agreement::default();
+    for step in 0..steps {
+        let views = cpu.views(step);
+        let (a, b) = (cpu.step(step, &views)?, other.step(step, &views)?);
+        ensure!(
+            b.is_finite(),
+            "the loss of step {step} is {b} where the CPU has {a}"
+        );
+        agreement.loss = agreement.loss.max((a - b).abs() / a.abs().max(1.0));
+        let state = cpu.tensors()?;
+        agreement.steps.push(furthest_tensor(&cpu, &other)?);
+        other.follow(&state)?;
+    }
+    Ok(agreement)
+}
+
+fn furthest_tensor(cpu: &State, other: &State) -> Result<(f32, String)> {
+    let mut furthest = (0.0, String::new());
+    let mut look = |name: String, a: &Tensor, b: &Tensor| -> Result<()> {
+        let distance = distance(a, b)?;
+        if is_beyond(distance, furthest.0) {
+            furthest = (distance, name);
+        }
+        Ok(())
+    };
+    let pairs = cpu.encoder.parameters().parameters().iter();
+    for (a, b) in pairs.zip(other.encoder.parameters().parameters()) {
+        let missing = || format!("no gradient of {}", a.name());
+        let first = cpu.gradients.get(a).with_context(missing)?;
+        let second = other.gradients.get(b).with_context(missing)?;
+        look(format!("gradient of {}", a.name()), first, second)?;
+    }
+    let (state, found) = (cpu.tensors()?, other.tensors()?);
+    for (name, value) in &state {
+        let other = found
+            .get(name)
+            .with_context(|| format!("{name} is missing"))?;
+        if value.dtype() == DType::F32 {
+            look(name.clone(), value, other)?;
+        } else {
+            // Cursors and counts.
+            ensure!(
+                value.to_string() == other.to_string(),
+                "{name}: {value} and {other}"
+            );
+        }
+    }
+    Ok(furthest)
+}
+
+/// The largest difference, of the largest value.
+fn distance(a: &Tensor, b: &Tensor) -> Result<f32> {
+    let b = b.to_device(&Device::Cpu)?;
+    Ok(largest(&(a - b)?)? / largest(a)?.max(1e-3))
+}
+
+fn largest(tensor: &Tensor) -> Result<f32> {
+    let tensor = tensor.to_dtype(DType::F32)?.abs()?.flatten_all()?;
+    // Not candle's maximum, which passes over what is not a number.
+    let values = tensor.to_vec1::<f32>()?;
+    let not_a_number = values.iter().any(|value| value.is_nan());
+    let largest = values.into_iter().fold(0.0, f32::max);
+    Ok(if not_a_number { f32::NAN } else { largest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_are_those_of_the_largest_value_and_a_nan_is_beyond_any_bound() -> Result<()> {
+        let tensor = |values: &[f32]| Tensor::new(values, &Device::Cpu);
+        let exact = tensor(&[1.0, -4.0, 2.0])?;
+        assert_eq!(distance(&exact, &tensor(&[1.0, -4.0, 1.5])?)?, 0.125);
+        assert_eq!(distance(&exact, &exact.copy()?)?, 0.0);
+        assert!(distance(&exact, &tensor(&[1.0, f32::NAN, 2.0])?)?.is_nan());
+        let agreement = Agreement {
+            loss: 0.0,
+            steps: vec![(0.1, "a".into()), (f32::NAN, "b".into()), (0.2, "c".into())],
+        };
+        assert_eq!(agreement.steps_beyond(0.15), 2);
+        assert_eq!(agreement.steps_beyond(1e9), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn the_furthest_of_all_steps_is_named() {
+        let agreement = Agreement {
+            loss: 0.0,
+            steps: vec![(0.1, "a".into()), (0.3, "b".into()), (0.2, "c".into())],
+        };
+        assert_eq!(agreement.furthest(), (0.3, "b"));
+        assert_eq!(Agreement::default().furthest(), (0.0, "nothing"));
+    }
+}
