@@ -64,7 +64,7 @@ impl FromStr for DeviceName {
         };
         ordinal
             .map(Self::Cuda)
-            .ok_or_else(|| format!("expected `cpu`, `cuda` or `cuda:NUMBER`, got `{name}`"))
+            .ok_or_else(|| format!("expected `cpu`, `cuda` or `cuda:NUMBER`, found `{name}`"))
     }
 }
 

@@ -131,7 +131,7 @@ fn wrong_types_say_what_was_expected_and_found_and_where() {
         ),
         (
             "device=gpu",
-            "--set: `device`: expected `cpu` or `cuda`, found `gpu`",
+            "--set: `device`: expected `cpu`, `cuda` or `cuda:NUMBER`, found `gpu`",
         ),
         (
             "loss.temperature=nan",

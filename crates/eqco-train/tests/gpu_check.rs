@@ -25,7 +25,7 @@ fn a_device_that_is_none_is_named() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(
-        stderr.contains("expected `cpu`, `cuda` or `cuda:NUMBER`, got `gpu`"),
+        stderr.contains("expected `cpu`, `cuda` or `cuda:NUMBER`, found `gpu`"),
         "{stderr}"
     );
 }
