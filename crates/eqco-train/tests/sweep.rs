@@ -201,6 +201,10 @@ fn a_sweep_that_is_stopped_goes_on_with_the_same_command() {
         );
         thread::sleep(Duration::from_millis(50));
     }
+    assert_eq!(
+        column(&table(folder.path()), "state"),
+        ["running", "waiting"]
+    );
     // A second sweep of the same folder is refused meanwhile.
     let second = long.stderr(Stdio::piped()).output().unwrap();
     assert!(text(&second.stderr).contains("another sweep is writing to sweep"));

@@ -139,7 +139,10 @@ impl<'a> Sweep<'a> {
         let mut shown = Instant::now();
         runs.run(interrupt, &mut |event| {
             match event {
-                Event::Started(index) => stages[index] = Stage::Running,
+                Event::Started(index) => {
+                    stages[index] = Stage::Running;
+                    write_table(folder, &grid, outcomes, stages)?;
+                }
                 Event::Finished(finished) => {
                     ended += 1;
                     let point = &grid.points[finished.index];

@@ -1,5 +1,7 @@
 //! The same steps on two devices, each from the same state.
 
+use std::collections::HashMap;
+
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use eqco_models::backend::Backend;
@@ -65,13 +67,19 @@ pub fn compare(
         );
         agreement.loss = agreement.loss.max((a - b).abs() / a.abs().max(1.0));
         let state = cpu.tensors()?;
-        agreement.steps.push(furthest_tensor(&cpu, &other)?);
+        agreement
+            .steps
+            .push(furthest_tensor((&cpu, &state), &other)?);
         other.follow(&state)?;
     }
     Ok(agreement)
 }
 
-fn furthest_tensor(cpu: &State, other: &State) -> Result<(f32, String)> {
+/// Among gradients and state. The CPU's comes with its tensors.
+fn furthest_tensor(
+    (cpu, state): (&State, &HashMap<String, Tensor>),
+    other: &State,
+) -> Result<(f32, String)> {
     let mut furthest = (0.0, String::new());
     let mut look = |name: String, a: &Tensor, b: &Tensor| -> Result<()> {
         let distance = distance(a, b)?;
@@ -87,8 +95,8 @@ fn furthest_tensor(cpu: &State, other: &State) -> Result<(f32, String)> {
         let second = other.gradients.get(b).with_context(missing)?;
         look(format!("gradient of {}", a.name()), first, second)?;
     }
-    let (state, found) = (cpu.tensors()?, other.tensors()?);
-    for (name, value) in &state {
+    let found = other.tensors()?;
+    for (name, value) in state {
         let other = found
             .get(name)
             .with_context(|| format!("{name} is missing"))?;
