@@ -101,7 +101,8 @@ fn train(
                     StepKey { seed: 1, step },
                     &mut gradients,
                 )?
-                .statistics,
+                .statistics
+                .wait()?,
         );
         optimizer.step(encoder.parameters(), &gradients, 0.05)?;
     }
@@ -188,6 +189,7 @@ fn the_gradient_of_a_whole_step_is_the_slope_of_its_loss() -> Result<()> {
                 gradients,
             )?
             .statistics
+            .wait()?
             .loss)
     };
     loss_now(&mut gradients)?;

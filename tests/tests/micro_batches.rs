@@ -83,6 +83,7 @@ fn largest(tensor: &Tensor) -> Result<f32> {
 fn gradients_and_statistics_are_those_of_the_whole_batch() -> Result<()> {
     for name in [MethodName::Simo, MethodName::MocoV2, MethodName::Simclr] {
         let (whole, all, _) = step(name, 0)?;
+        let all = all.statistics.wait()?;
         for micro_batch in [4, 8, 12, 24] {
             let (parts, some, _) = step(name, micro_batch)?;
             for (whole, part) in whole.iter().zip(&parts) {
@@ -92,7 +93,7 @@ fn gradients_and_statistics_are_those_of_the_whole_batch() -> Result<()> {
                     "{name:?} in parts of {micro_batch}: {error} of {scale}"
                 );
             }
-            let (a, b) = (all.statistics, some.statistics);
+            let (a, b) = (all, some.statistics.wait()?);
             for (a, b) in [
                 (a.loss, b.loss),
                 (a.contrast_top1, b.contrast_top1),

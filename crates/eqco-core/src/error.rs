@@ -2,6 +2,8 @@
 
 use candle_core::{DType, Device};
 
+use crate::cuda::CudaError;
+
 /// Every way in which the margin rule, a draw of negatives or the loss can refuse its input.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -83,6 +85,12 @@ pub enum LossError {
     /// candle failed to read an input or to build an output.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+}
+
+impl From<CudaError> for LossError {
+    fn from(error: CudaError) -> Self {
+        Self::Candle(error.into())
+    }
 }
 
 /// Lets `?` carry our errors out of functions that return candle's `Result`.

@@ -69,7 +69,8 @@ pub mod reference;
 pub use bound::{BatchStatistics, chance_loss, guaranteed_bound, paper_bound};
 pub use error::LossError;
 pub use loss::{
-    ContrastiveLoss, LossOutput, WantedGradients, nt_xent, nt_xent_forward, nt_xent_on,
+    ContrastiveLoss, LossOutput, PendingFigures, PendingLoss, WantedGradients, enqueue_nt_xent,
+    nt_xent, nt_xent_forward, nt_xent_on,
 };
 pub use margin::{Alpha, LossConfig, margin};
 pub use negatives::{DrawKind, NegativeDraw, Negatives};

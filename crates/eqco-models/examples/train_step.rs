@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 use eqco_models::backend::{Backend, BackendName};
+use eqco_models::cuda::CudaConfig;
 use eqco_models::optim::{Optimizer, OptimizerConfig};
 use eqco_models::profile::Profiler;
 use eqco_models::tape::{Gradients, Mode};
@@ -40,8 +41,13 @@ fn main() -> Result<()> {
         hidden_dim: 0,
         embedding_dim: 128,
     };
-    let backend = Backend::open(arguments.backend, arguments.precision, &Device::Cpu)
-        .map_err(candle_core::Error::wrap)?;
+    let backend = Backend::open(
+        arguments.backend,
+        arguments.precision,
+        &Device::Cpu,
+        CudaConfig::default(),
+    )
+    .map_err(candle_core::Error::wrap)?;
     let encoder = Encoder::new(&config, &head, Normalization::IMAGENET, 0, &Device::Cpu)?
         .with_backend(backend)
         .with_precision(arguments.precision);

@@ -7,7 +7,7 @@ use candle_core::Device;
 use eqco_core::cuda::CudaError;
 use serde::{Deserialize, Serialize};
 
-use crate::cuda::{Cuda, Libraries};
+use crate::cuda::{Cuda, CudaConfig, Libraries};
 use crate::onednn::{Onednn, OnednnError};
 use crate::ops::lanes;
 use crate::precision::Precision;
@@ -57,7 +57,8 @@ pub enum BackendError {
 }
 
 impl Backend {
-    /// Makes a family ready for activations of this precision on `device`; never another one than the one asked for.
+    /// Makes a family ready for activations of this precision on `device`; never another one than the one asked for. `cuda` is
+    /// for the CUDA family alone.
     ///
     /// # Errors
     /// When this build or this machine does not have it, or it does not run on the device.
@@ -65,6 +66,7 @@ impl Backend {
         name: BackendName,
         precision: Precision,
         device: &Device,
+        cuda: CudaConfig,
     ) -> Result<Self, BackendError> {
         let on_cpu_alone = |family| match device {
             Device::Cpu => Ok(()),
@@ -81,7 +83,7 @@ impl Backend {
                 library.check(precision)?;
                 Ok(Self::Onednn(library))
             }
-            BackendName::Cuda => Ok(Self::Cuda(Arc::new(Cuda::open(device)?))),
+            BackendName::Cuda => Ok(Self::Cuda(Arc::new(Cuda::open(device, cuda)?))),
         }
     }
 

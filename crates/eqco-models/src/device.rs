@@ -33,14 +33,47 @@ impl DeviceName {
         // A stream of its own: candle's usual one is another one in every thread, and the order of kernels would be lost
         // where the pool's threads take turns.
         let device = Device::new_cuda_with_stream(ordinal)
-            .map_err(|error| CudaError::Driver(format!("GPU {ordinal} cannot be used: {error}")))?;
+            .map_err(|error| cannot_be_used(ordinal, error))?;
         #[cfg(feature = "cuda")]
         if let Device::Cuda(gpu) = &device {
-            // SAFETY: all work is in the one stream made above, which runs it in order; nothing else has to be waited for.
+            // SAFETY: all work is in the one stream made above, which runs it in order; uploads, which are in another one,
+            // have events of their own.
             unsafe { gpu.disable_event_tracking() };
+            keep_memory(gpu).map_err(|error| cannot_be_used(ordinal, error))?;
         }
         Ok(device)
     }
+}
+
+fn cannot_be_used(ordinal: usize, error: candle_core::Error) -> CudaError {
+    // Where the program was is of no help to its user.
+    let error = match error {
+        candle_core::Error::WithBacktrace { inner, .. } => *inner,
+        other => other,
+    };
+    CudaError::Driver(format!("GPU {ordinal} cannot be used: {error}"))
+}
+
+/// Keeps freed memory for the next request: by itself the driver gives all of it back whenever the host waits for the GPU, and
+/// the next step would have to ask for it again.
+#[cfg(feature = "cuda")]
+fn keep_memory(gpu: &candle_core::CudaDevice) -> candle_core::Result<()> {
+    use candle_core::cuda_backend::cudarc::driver::{result, sys};
+
+    let stream = gpu.cuda_stream();
+    let context = stream.context();
+    if !context.has_async_alloc() {
+        return Ok(());
+    }
+    let mut threshold = u64::MAX;
+    let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    // SAFETY: the device is that of a context which is alive, and the attribute is 8 bytes wide.
+    let kept = unsafe {
+        result::device::get_default_mem_pool(context.cu_device()).and_then(|pool| {
+            result::mem_pool::set_attribute(pool, attribute, (&raw mut threshold).cast())
+        })
+    };
+    kept.map_err(candle_core::Error::wrap)
 }
 
 impl fmt::Display for DeviceName {

@@ -1,7 +1,7 @@
 //! From bytes in host memory to normalised images on the device.
 
 use candle_core::{Device, Result, Tensor, WithDType, bail};
-use eqco_core::cuda::{address, address_mut};
+use eqco_core::cuda::address_mut;
 use half::bf16;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -69,9 +69,10 @@ impl Normalization {
         }
         let shape = (pixels.len() / image, image_size, image_size, 3);
         if let Some(cuda) = backend.cuda() {
-            let target = Tensor::zeros(shape, precision.dtype(), device)?;
-            let bytes = Tensor::from_slice(pixels, pixels.len(), device)?;
-            self.normalize_bytes(cuda, &bytes, &target)?;
+            // SAFETY: the kernel writes all of it.
+            let target = unsafe { Tensor::empty(shape, precision.dtype(), device)? };
+            cuda.queue()
+                .upload(pixels, |bytes| self.normalize_bytes(cuda, bytes, &target))?;
             return Ok(target);
         }
         match precision {
@@ -80,15 +81,17 @@ impl Normalization {
         }
     }
 
-    fn normalize_bytes(&self, cuda: &Cuda, bytes: &Tensor, target: &Tensor) -> Result<()> {
+    /// `bytes` is the address of as many as `target` has elements.
+    fn normalize_bytes(&self, cuda: &Cuda, bytes: u64, target: &Tensor) -> Result<()> {
+        let count = target.elem_count();
         let kernel = by_type(
             target.dtype(),
             ["normalize_bytes_f32", "normalize_bytes_bf16"],
         );
-        let mut launch = across(kernel, bytes.elem_count().div_ceil(BYTES_PER_THREAD))
-            .arg(address(bytes)?)
+        let mut launch = across(kernel, count.div_ceil(BYTES_PER_THREAD))
+            .arg(bytes)
             .arg(address_mut(target)?)
-            .arg(bytes.elem_count() as u64);
+            .arg(count as u64);
         for constant in self.mean.into_iter().chain(self.deviation) {
             launch = launch.arg(constant);
         }

@@ -15,7 +15,7 @@ use crate::interrupt::Interrupt;
 use crate::journal::Journal;
 use crate::metrics::{Record, StepRecord, Timing};
 use crate::progress::{Progress, Standing};
-use crate::step::StepReport;
+use crate::step::{StepReport, ensure_finite};
 
 /// Where a run stands. Everything that a resumed run needs to go on with the loop is `next_step`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,11 +159,25 @@ impl EpochTotals {
     }
 }
 
+/// A step that has been sent off, and the time of its turn.
+struct Done {
+    /// Counted from 0 over the whole run.
+    step: u64,
+    report: StepReport,
+    images: usize,
+    elapsed: Duration,
+    data_wait: Duration,
+}
+
 /// Does the steps of `batches`, which go from `position` to the end of its epoch, and moves `position` along. Ends early,
 /// after a whole step, when the interrupt is requested.
 ///
+/// Where statistics come from a device they are waited for when the next step has been sent off, so that the device always
+/// has work.
+///
 /// # Errors
-/// Those of the loader, of `step` and of the metrics file. `position` is that of the step that failed then.
+/// Those of the loader, of `step` and of the metrics file, and a loss that is not finite. `position` is that of the step that
+/// failed then.
 pub fn train_epoch(
     mut batches: impl Iterator<Item = Result<Batch, DataError>>,
     position: &mut Position,
@@ -171,6 +185,7 @@ pub fn train_epoch(
     mut step: impl FnMut(&Batch) -> Result<StepReport>,
 ) -> Result<EpochTotals> {
     let mut totals = EpochTotals::default();
+    let mut under_way: Option<Done> = None;
     while !context.interrupt.is_requested() {
         let span = context
             .profiler
@@ -182,28 +197,64 @@ pub fn train_epoch(
         drop(span);
         let data_wait = asked.elapsed();
         let report = step(&batch)?;
-        let elapsed = asked.elapsed();
-
-        totals.add(batch.len(), &report.statistics, elapsed, data_wait);
-        if position
-            .next_step
-            .is_multiple_of(context.run.log_every_steps)
-        {
-            context.journal.write(&Record::Step(StepRecord {
-                step: position.next_step,
-                epoch: position.cursor().epoch,
-                learning_rate: report.learning_rate,
-                statistics: report.statistics,
-                chance_loss: context.chance_loss,
-                geometry: geometry(&report, position.next_step, context.run)?,
-                timing: Timing::new(batch.len(), elapsed.as_secs_f64(), data_wait.as_secs_f64()),
-            }))?;
-        }
+        let mut done = Done {
+            step: position.next_step,
+            images: batch.len(),
+            elapsed: asked.elapsed(),
+            data_wait,
+            report,
+        };
         position.next_step += 1;
-        let standing = totals.standing(position, context);
-        context.progress.update(&standing);
+        if let Some(earlier) = under_way.take() {
+            account(earlier, position, context, &mut totals)?;
+            done.elapsed = asked.elapsed();
+        }
+        if done.report.statistics.are_known() {
+            account(done, position, context, &mut totals)?;
+        } else {
+            under_way = Some(done);
+        }
+    }
+    if let Some(last) = under_way {
+        account(last, position, context, &mut totals)?;
     }
     Ok(totals)
+}
+
+/// Waits for the statistics of a step, and adds, writes and shows them.
+fn account(
+    done: Done,
+    position: &mut Position,
+    context: &mut EpochContext<'_>,
+    totals: &mut EpochTotals,
+) -> Result<()> {
+    let geometry = geometry(&done.report, done.step, context.run)?;
+    let waited = Instant::now();
+    let statistics = done.report.statistics.wait()?;
+    let elapsed = done.elapsed + waited.elapsed();
+    if let Err(error) = ensure_finite(&statistics, done.step) {
+        position.next_step = done.step;
+        return Err(error);
+    }
+    totals.add(done.images, &statistics, elapsed, done.data_wait);
+    if done.step.is_multiple_of(context.run.log_every_steps) {
+        context.journal.write(&Record::Step(StepRecord {
+            step: done.step,
+            epoch: done.step / position.steps_per_epoch,
+            learning_rate: done.report.learning_rate,
+            statistics,
+            chance_loss: context.chance_loss,
+            geometry,
+            timing: Timing::new(
+                done.images,
+                elapsed.as_secs_f64(),
+                done.data_wait.as_secs_f64(),
+            ),
+        }))?;
+    }
+    let standing = totals.standing(position, context);
+    context.progress.update(&standing);
+    Ok(())
 }
 
 /// How the embeddings of a step lie, if it is one of those that are looked at.

@@ -20,7 +20,7 @@
 //! let mut trainer = Trainer::new(&config, loader.batches_per_epoch())?;
 //! for batch in loader.epoch(0, 0).take(2) {
 //!     let report = trainer.step(&batch?)?;
-//!     assert!(report.statistics.loss > 0.0);
+//!     assert!(report.statistics.wait()?.loss > 0.0);
 //! }
 //! # Ok(())
 //! # }

@@ -192,7 +192,7 @@ fn kernels(config: &TrainConfig) -> String {
         .device
         .open()
         .map_err(BackendError::from)
-        .and_then(|device| Backend::open(config.backend, config.precision, &device));
+        .and_then(|device| Backend::open(config.backend, config.precision, &device, config.cuda));
     let family = match family {
         Ok(Backend::Onednn(library)) if config.precision == Precision::Bf16 => {
             format!(

@@ -7,7 +7,7 @@ use eqco_data::loader::Batch;
 use eqco_models::Encoder;
 use eqco_models::backend::Backend;
 use eqco_models::checkpoint::{Checkpoint, CheckpointMetadata};
-use eqco_models::method::{Contrast, Method, StepKey};
+use eqco_models::method::{Contrast, Method, Statistics, StepKey};
 use eqco_models::optim::{Optimizer, Schedule};
 use eqco_models::profile::Profiler;
 use eqco_models::tape::Gradients;
@@ -32,14 +32,14 @@ pub struct Trainer {
 }
 
 /// What one step did.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct StepReport {
     /// Steps taken so far, this one included.
     pub step: u64,
     /// The learning rate of this step.
     pub learning_rate: f64,
-    /// The loss and its statistics.
-    pub statistics: BatchStatistics,
+    /// The loss and its statistics, which may still be on their way from the device.
+    pub statistics: Statistics,
     /// Embeddings of query and key views `[M,D]` of the same images, see [`Contrast`].
     pub embeddings: [Tensor; 2],
 }
@@ -63,7 +63,7 @@ impl Trainer {
         profiler: &Profiler,
     ) -> Result<Self> {
         let device = config.device.open()?;
-        let backend = Backend::open(config.backend, config.precision, &device)?;
+        let backend = Backend::open(config.backend, config.precision, &device, config.cuda)?;
         let encoder = untrained_encoder(config, &device)?
             .with_backend(backend)
             .with_winograd(config.winograd)
@@ -90,8 +90,8 @@ impl Trainer {
     /// One step (EqCo, section 3.2; MoCo, algorithm 1; SimCLR, algorithm 1): encode both views, contrast, descend.
     ///
     /// # Errors
-    /// When the batch has another shape than the configuration says, or the loss is not finite. The parameters are as
-    /// before the step then.
+    /// When the batch has another shape than the configuration says, or the loss is known and not finite. The parameters are
+    /// as before the step then. Whoever waits for a loss that is not known yet must look at it: [`ensure_finite`].
     pub fn step(&mut self, batch: &Batch) -> Result<StepReport> {
         let image_size = self.config.data.recipe.image_size;
         let query_views = self.encoder.upload(&batch.views[0], image_size)?;
@@ -113,12 +113,7 @@ impl Trainer {
             key,
             &mut self.gradients,
         )?;
-        anyhow::ensure!(
-            statistics.loss.is_finite(),
-            "the loss of step {} is {}: training has diverged; lower --lr, or raise --temperature",
-            self.step,
-            statistics.loss
-        );
+        let statistics = checked(statistics, self.step)?;
 
         let profiler = self.encoder.profiler();
         let _span = profiler.span(|| self.optimizer.work());
@@ -159,6 +154,30 @@ impl Trainer {
         };
         Ok(Checkpoint { metadata, tensors })
     }
+}
+
+/// Statistics that are there are looked at before they can spoil the parameters. A GPU would stand idle meanwhile: there it is
+/// done a step later.
+fn checked(statistics: Statistics, step: u64) -> Result<Statistics> {
+    if !statistics.are_known() {
+        return Ok(statistics);
+    }
+    let known = statistics.wait()?;
+    ensure_finite(&known, step)?;
+    Ok(Statistics::known(known))
+}
+
+/// Whether training goes on after `step`, counted from 0.
+///
+/// # Errors
+/// When the loss is not finite.
+pub fn ensure_finite(statistics: &BatchStatistics, step: u64) -> Result<()> {
+    anyhow::ensure!(
+        statistics.loss.is_finite(),
+        "the loss of step {step} is {}: training has diverged; lower --lr, or raise --temperature",
+        statistics.loss
+    );
+    Ok(())
 }
 
 /// The encoder of a configuration at initialisation, computing in f32.

@@ -1,4 +1,7 @@
-//! Kernels on a GPU.
+//! Kernels on a GPU, and what goes to and fro.
+
+mod fetches;
+mod uploads;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,13 +9,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute_enum;
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaFunction, CudaModule, CudaStream, DevicePtr, LaunchConfig, PushKernelArg,
+    CudaFunction, CudaModule, CudaStream, DevicePtr, DriverError, LaunchConfig, PushKernelArg,
 };
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::{CudaStorage, DType, Device, DeviceLocation, bail};
 use half::bf16;
 
 use super::{Argument, CudaError, Kernels, Launch};
+pub(super) use fetches::Fetched;
+use fetches::Fetches;
+use uploads::Uploads;
 
 /// Dynamic shared memory beyond this must be asked for.
 const USUAL_SHARED: usize = 48 * 1024;
@@ -22,6 +28,14 @@ pub(super) struct Gpu {
     stream: Arc<CudaStream>,
     modules: Mutex<HashMap<&'static str, Arc<CudaModule>>>,
     functions: Mutex<HashMap<&'static str, CudaFunction>>,
+    uploads: Uploads,
+    fetches: Fetches,
+}
+
+impl From<DriverError> for CudaError {
+    fn from(error: DriverError) -> Self {
+        Self::Driver(error.to_string())
+    }
 }
 
 impl std::fmt::Debug for Gpu {
@@ -36,11 +50,32 @@ impl Gpu {
             let found = format!("{:?}", device.location());
             return Err(CudaError::NotACudaDevice { found });
         };
+        let stream = device.cuda_stream();
         Ok(Self {
-            stream: device.cuda_stream(),
+            uploads: Uploads::beside(&stream)?,
+            fetches: Fetches::default(),
+            stream,
             modules: Mutex::default(),
             functions: Mutex::default(),
         })
+    }
+
+    /// See [`super::Queue::upload`].
+    pub(super) fn upload<R, E: From<CudaError>>(
+        &self,
+        bytes: &[u8],
+        launch: impl FnOnce(u64) -> Result<R, E>,
+    ) -> Result<R, E> {
+        self.uploads.with(&self.stream, bytes, launch)
+    }
+
+    /// Asks for `count` numbers at `address`.
+    ///
+    /// # Safety
+    /// There must be as many.
+    pub(super) unsafe fn fetch(&self, address: u64, count: usize) -> Result<Fetched, CudaError> {
+        // SAFETY: the caller's promise.
+        Ok(unsafe { self.fetches.start(&self.stream, address, count)? })
     }
 
     pub(super) fn serves(&self, device: &Device) -> bool {

@@ -13,10 +13,12 @@ mod device;
 mod emulated;
 mod error;
 mod tensors;
+mod transfer;
 
 pub use argument::Argument;
 pub use error::CudaError;
 pub use tensors::{Element, address, address_mut};
+pub use transfer::Fetch;
 
 /// Where kernels are sent to; they run in the order in which they are launched.
 #[derive(Debug)]

@@ -24,7 +24,7 @@ use crate::error::LossError;
 use crate::margin::LossConfig;
 use crate::negatives::{NegativeDraw, Negatives};
 use checks::Home;
-pub use cuda::nt_xent_on;
+pub use cuda::{PendingFigures, PendingLoss, enqueue_nt_xent, nt_xent_on};
 use gathered::GatheredNegatives;
 pub use nt_xent::{nt_xent, nt_xent_forward};
 use outcome::Pairs;

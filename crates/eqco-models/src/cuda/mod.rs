@@ -1,6 +1,9 @@
 //! The CUDA family: where its kernels go, and how large their grids are.
 
+#[cfg(any(test, feature = "cuda"))]
+mod candidate;
 mod columns;
+mod config;
 mod elements;
 #[cfg(feature = "cuda")]
 mod libraries;
@@ -16,6 +19,7 @@ use candle_core::{Device, Result};
 use eqco_core::cuda::{CudaError, Kernels, Launch, Queue};
 
 pub(crate) use self::columns::Columns;
+pub use self::config::CudaConfig;
 pub(crate) use self::elements::{across, by_type, vector_of};
 pub(crate) use self::libraries::Libraries;
 pub(crate) use self::many::{Arrays, Many};
@@ -45,9 +49,9 @@ impl Cuda {
     ///
     /// # Errors
     /// In a build without CUDA, and for another device.
-    pub fn open(device: &Device) -> std::result::Result<Self, CudaError> {
+    pub fn open(device: &Device, config: CudaConfig) -> std::result::Result<Self, CudaError> {
         let queue = Queue::of(device)?;
-        let libraries = Some(Libraries::open(device)?);
+        let libraries = Some(Libraries::open(device, config)?);
         Ok(Self {
             queue,
             libraries,
@@ -107,11 +111,10 @@ impl Cuda {
 
 impl std::fmt::Display for Cuda {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.queue.is_emulated() {
-            "CUDA kernels, emulated"
-        } else {
-            "CUDA"
-        })
+        match &self.libraries {
+            Some(libraries) => write!(f, "CUDA, {libraries}"),
+            None => f.write_str("CUDA kernels, emulated"),
+        }
     }
 }
 

@@ -3,15 +3,21 @@
 use candle_core::{Device, Result, Tensor};
 use eqco_core::cuda::CudaError;
 
-use crate::cuda::Matrix;
+use crate::cuda::{CudaConfig, Matrix};
 use crate::ops::conv2d::Geometry;
 
 /// Nobody has one.
 #[derive(Debug)]
 pub(crate) enum Libraries {}
 
+impl std::fmt::Display for Libraries {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match *self {}
+    }
+}
+
 impl Libraries {
-    pub(crate) fn open(_: &Device) -> std::result::Result<Self, CudaError> {
+    pub(crate) fn open(_: &Device, _: CudaConfig) -> std::result::Result<Self, CudaError> {
         Err(CudaError::NotBuilt)
     }
 

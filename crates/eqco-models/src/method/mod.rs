@@ -7,13 +7,12 @@ mod micro_batch;
 mod moco;
 mod simclr;
 mod simo;
+mod statistics;
 
 use std::collections::HashMap;
 
 use candle_core::Tensor;
-use eqco_core::{
-    BatchStatistics, ContrastiveLoss, DrawKind, LossConfig, LossError, Negatives, WantedGradients,
-};
+use eqco_core::{ContrastiveLoss, DrawKind, LossConfig, LossError, Negatives, WantedGradients};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
@@ -23,10 +22,12 @@ use crate::ops::lanes::on_pool;
 use crate::profile::{Phase, Work};
 use crate::tape::{Gradients, Mode};
 use micro_batch::MicroBatch;
+use statistics::Evaluated;
 
 pub use moco::Moco;
 pub use simclr::Simclr;
 pub use simo::Simo;
+pub use statistics::Statistics;
 
 /// Which method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,10 +76,10 @@ pub struct MethodConfig {
 }
 
 /// What the contrast of one batch gives beside gradients.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Contrast {
     /// The loss and its statistics, over the whole batch.
-    pub statistics: BatchStatistics,
+    pub statistics: Statistics,
     /// Embeddings of query views, `[M,D]`, unit rows: of all images, or of those of the last micro-batch.
     pub queries: Tensor,
     /// Embeddings of the key views of the same images, `[M,D]`.
@@ -284,13 +285,15 @@ fn contrast_with_keys<'a>(
         let (queries, positives) = (embedded.to_tensor()?, part.of(keys)?);
         let span = encoder.profiler().span(|| Work::new("loss", Phase::Other));
         let (negatives, wanted) = (negatives(part), WantedGradients::QUERIES);
-        let output = match encoder.backend() {
+        let output: Evaluated = match encoder.backend() {
             Backend::Cuda(cuda) => {
-                loss.evaluate_on(cuda.queue(), &queries, &positives, negatives, wanted)?
+                let queue = cuda.queue();
+                loss.enqueue(queue, &queries, &positives, negatives, wanted)?
+                    .into()
             }
-            Backend::Portable | Backend::Onednn(_) => {
-                loss.evaluate(&queries, &positives, negatives, wanted)?
-            }
+            Backend::Portable | Backend::Onednn(_) => loss
+                .evaluate(&queries, &positives, negatives, wanted)?
+                .into(),
         };
         drop(span);
         let gradient = part.share_of(&output.queries_gradient)?;
@@ -300,7 +303,7 @@ fn contrast_with_keys<'a>(
     }
     let (queries, keys) = last.ok_or(LossError::NoNegatives)?;
     Ok(Contrast {
-        statistics: BatchStatistics::of_equal_parts(&statistics),
+        statistics: Statistics::of_equal_parts(statistics),
         queries,
         keys,
     })

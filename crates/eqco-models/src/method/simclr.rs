@@ -2,9 +2,10 @@
 //! (Chen et al., 2020). The margin of EqCo makes a small batch equivalent to a large one (arXiv 2010.01929, section 3.3).
 
 use candle_core::Tensor;
-use eqco_core::{LossConfig, LossError, LossOutput, nt_xent, nt_xent_on};
+use eqco_core::{LossConfig, LossError, enqueue_nt_xent, nt_xent};
 
 use super::micro_batch::MicroBatch;
+use super::statistics::Evaluated;
 use super::{Contrast, MethodConfig, group};
 use crate::backend::Backend;
 use crate::encoder::Encoder;
@@ -106,17 +107,17 @@ impl Simclr {
         encoder: &Encoder,
         queries: &Tensor,
         keys: &Tensor,
-    ) -> Result<LossOutput, ModelError> {
+    ) -> Result<Evaluated, ModelError> {
         let _span = encoder.profiler().span(|| Work::new("loss", Phase::Other));
         Ok(match encoder.backend() {
-            Backend::Cuda(cuda) => nt_xent_on(cuda.queue(), &self.loss, queries, keys)?,
-            Backend::Portable | Backend::Onednn(_) => nt_xent(&self.loss, queries, keys)?,
+            Backend::Cuda(cuda) => enqueue_nt_xent(cuda.queue(), &self.loss, queries, keys)?.into(),
+            Backend::Portable | Backend::Onednn(_) => nt_xent(&self.loss, queries, keys)?.into(),
         })
     }
 }
 
 /// NT-Xent always gives both.
-fn gradients_of_both_views(output: &LossOutput) -> Result<[Tensor; 2], ModelError> {
+fn gradients_of_both_views(output: &Evaluated) -> Result<[Tensor; 2], ModelError> {
     let keys = output.keys_gradient.clone().ok_or(LossError::NoNegatives)?;
     Ok([output.queries_gradient.clone(), keys])
 }

@@ -5,6 +5,7 @@ use half::bf16;
 
 use super::*;
 use crate::backend::{Backend, BackendError, BackendName};
+use crate::cuda::CudaConfig;
 use crate::ops::conv2d::{Geometry, portable};
 use crate::ops::element::Element;
 use crate::tape::{Gradients, Mode};
@@ -26,7 +27,12 @@ fn library() -> Option<Arc<Onednn>> {
 
 /// Whether the library has no bf16 for this CPU; then asking for it is an error that names another way.
 fn without_bf16() -> bool {
-    match Backend::open(BackendName::Onednn, Precision::Bf16, &Device::Cpu) {
+    match Backend::open(
+        BackendName::Onednn,
+        Precision::Bf16,
+        &Device::Cpu,
+        CudaConfig::default(),
+    ) {
         Err(BackendError::Onednn(error @ OnednnError::NoBf16 { .. })) => {
             assert!(error.to_string().contains("--backend portable"), "{error}");
             eprintln!("not tested here: {error}");

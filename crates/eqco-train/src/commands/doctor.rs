@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use eqco_data::{DataError, Split};
 use eqco_models::backend::{Backend, BackendError, BackendName};
+use eqco_models::cuda::CudaConfig;
 use eqco_models::onednn::Onednn;
 use eqco_models::{DeviceName, Precision};
 
@@ -85,7 +86,14 @@ fn kernels() -> Vec<String> {
     let cuda = DeviceName::Cuda(0)
         .open()
         .map_err(BackendError::from)
-        .and_then(|gpu| Backend::open(BackendName::Cuda, Precision::F32, &gpu));
+        .and_then(|gpu| {
+            Backend::open(
+                BackendName::Cuda,
+                Precision::F32,
+                &gpu,
+                CudaConfig::default(),
+            )
+        });
     let cuda = match cuda {
         Ok(backend) => format!("{backend} on {}", DeviceName::Cuda(0)),
         Err(error) => format!("CUDA: {error}"),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use candle_core::Device;
 use eqco_models::backend::{Backend, BackendName};
+use eqco_models::cuda::CudaConfig;
 use eqco_models::method::MethodName;
 use eqco_models::optim::{LarsConfig, OptimizerConfig, SgdConfig};
 use eqco_models::{Architecture, EncoderConfig, Precision, Stem};
@@ -25,7 +26,12 @@ pub(super) fn run(arguments: &GpuCheckArgs) -> Result<ExitCode> {
     let device = arguments.device.open().context(
         "nothing has been checked: gpu-check needs a GPU, and a build with `--features cuda`",
     )?;
-    let backend = Backend::open(BackendName::Cuda, Precision::F32, &device)?;
+    let backend = Backend::open(
+        BackendName::Cuda,
+        Precision::F32,
+        &device,
+        CudaConfig::default(),
+    )?;
     println!(
         "{backend} on {}, against the portable kernels of the CPU",
         arguments.device

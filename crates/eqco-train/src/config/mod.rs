@@ -20,6 +20,7 @@ use eqco_data::loader::LoaderConfig;
 use eqco_data::recipe::RecipeConfig;
 use eqco_eval::EvalConfig;
 pub use eqco_models::backend::BackendName;
+use eqco_models::cuda::CudaConfig;
 use eqco_models::method::MethodConfig;
 use eqco_models::optim::{OptimizerConfig, ScheduleConfig};
 use eqco_models::{DeviceName, EncoderConfig, Normalization, Precision, ProjectionHeadConfig};
@@ -47,6 +48,9 @@ pub struct TrainConfig {
     pub winograd: bool,
     /// Number format of activations. Weights, statistics and the loss are f32 in any case.
     pub precision: Precision,
+    /// What a GPU may trade for speed.
+    #[serde(default)]
+    pub cuda: CudaConfig,
     /// What the run writes.
     #[serde(default)]
     pub run: RunConfig,

@@ -37,7 +37,7 @@ impl TrainConfig {
                 return conflict("device", error.to_string(), hint);
             }
         };
-        if let Err(error) = Backend::open(self.backend, self.precision, &device) {
+        if let Err(error) = Backend::open(self.backend, self.precision, &device, self.cuda) {
             let hint = "leave --backend away to use the kernels that suit the device";
             return conflict("backend", error.to_string(), hint);
         }

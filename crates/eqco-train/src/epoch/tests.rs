@@ -4,9 +4,12 @@ use std::fs;
 use std::sync::Arc;
 
 use candle_core::Device;
+use eqco_core::cuda::Queue;
+use eqco_core::{Alpha, ContrastiveLoss, LossConfig, Negatives, WantedGradients};
 use eqco_data::loader::{Loader, LoaderConfig};
 use eqco_data::recipe::{Recipe, RecipeConfig, RecipeName};
 use eqco_data::{Dataset, Image};
+use eqco_models::method::Statistics;
 use serde_json::Value;
 
 use super::*;
@@ -47,7 +50,11 @@ fn loader() -> Loader {
 }
 
 fn report(step: u64, loss: f64, contrast_top1: f64) -> StepReport {
-    let statistics = BatchStatistics {
+    report_with(step, Statistics::known(statistics(loss, contrast_top1)))
+}
+
+fn statistics(loss: f64, contrast_top1: f64) -> BatchStatistics {
+    BatchStatistics {
         loss,
         contrast_top1,
         positive_similarity: 0.9,
@@ -56,7 +63,10 @@ fn report(step: u64, loss: f64, contrast_top1: f64) -> StepReport {
         gradient_scale_deviation: 0.1,
         guaranteed_bound: 1.0,
         paper_bound: 2.0,
-    };
+    }
+}
+
+fn report_with(step: u64, statistics: Statistics) -> StepReport {
     // The two axes of the plane.
     let embeddings = Tensor::new(&[[1f32, 0.0], [0.0, 1.0]], &Device::Cpu).unwrap();
     StepReport {
@@ -213,12 +223,59 @@ fn a_step_that_fails_is_neither_counted_nor_recorded() {
     assert_eq!((position.next_step, lines.len()), (7, 2));
 }
 
+/// Statistics that are on their way from a device; `None`, and a line that says so, in a build without the emulator.
+fn pending(first_value: f32) -> Option<Statistics> {
+    let queue = Queue::emulated();
+    if let Err(error) = &queue {
+        eprintln!("NOT RUN: {error}");
+    }
+    let rows = Tensor::new(&[[first_value, 0.0], [0.0, 1.0]], &Device::Cpu).unwrap();
+    let loss = ContrastiveLoss::new(LossConfig {
+        temperature: 1.0,
+        alpha: Alpha::Infonce,
+    });
+    let (negatives, wanted) = (Negatives::Shared(&rows), WantedGradients::QUERIES);
+    let enqueued = loss
+        .unwrap()
+        .enqueue(&queue.ok()?, &rows, &rows, negatives, wanted);
+    Some(enqueued.unwrap().figures.into())
+}
+
+#[test]
+fn statistics_on_their_way_are_looked_at_a_step_later_and_none_is_left_out() {
+    if pending(1.0).is_none() {
+        return;
+    }
+    let interrupt = Interrupt::default();
+    let (totals, position, lines) = run(0, 1, &interrupt, |_, step| {
+        Ok(report_with(step + 1, pending(1.0).unwrap()))
+    });
+    // Of both queries, the positive is one of two negatives, too: ln(1 + (e + 1) / e), in f32.
+    let expected = (2.0 + (-1f64).exp()).ln();
+    assert!((totals.unwrap().loss() - expected).abs() < 1e-6);
+    assert_eq!((position.next_step, lines.len()), (5, 5));
+    for (step, line) in lines.iter().enumerate() {
+        assert_eq!((&line["step"], &line["epoch"]), (&step.into(), &0.into()));
+    }
+
+    let mut taken = 0;
+    let (totals, position, lines) = run(5, 1, &interrupt, |_, step| {
+        taken += 1;
+        let value = if step == 6 { f32::NAN } else { 1.0 };
+        Ok(report_with(step + 1, pending(value).unwrap()))
+    });
+    let message = totals.unwrap_err().to_string();
+    assert!(message.contains("the loss of step 6 is NaN"), "{message}");
+    // The step that diverged, its successor which was under way, and nothing after it.
+    assert_eq!((taken, position.next_step, lines.len()), (3, 6, 1));
+}
+
 #[test]
 fn the_display_counts_from_one_and_estimates_from_steps_done() {
     let mut totals = EpochTotals::default();
     let (second, half) = (Duration::from_secs(1), Duration::from_millis(500));
     for _ in 0..4 {
-        totals.add(10, &report(1, 2.0, 0.5).statistics, second, half);
+        totals.add(10, &statistics(2.0, 0.5), second, half);
     }
     let ago = Instant::now().checked_sub(Duration::from_secs(14)).unwrap();
     let position = Position {

@@ -122,7 +122,7 @@ impl State {
         let parameters = self.encoder.parameters();
         self.optimizer
             .step(parameters, &self.gradients, LEARNING_RATE)?;
-        Ok(contrast.statistics.loss)
+        Ok(contrast.statistics.wait()?.loss)
     }
 
     /// Everything that a checkpoint holds, in host memory.

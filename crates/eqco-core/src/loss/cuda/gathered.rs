@@ -24,25 +24,26 @@ pub(super) fn sweep(
 ) -> Result<Partials, LossError> {
     let length = draw.negative_count();
     let own = first * length..(first + queries.rows) * length;
-    let lists = stage.memory.indices(&draw.indices()[own])?;
     let split = Split::of(length, WARP, queries.rows.div_ceil(WARPS));
     let partials = Partials::unwritten(stage, split.parts, queries)?;
-    let launch = launch(
-        stage,
-        ["gathered_sweep_f32", "gathered_sweep_bf16"],
-        (queries, batch_keys),
-        split.parts,
-    )?
-    .arg(address(&lists)?)
-    .arg(length)
-    .arg(split.columns)
-    .arg(stage.scale())
-    .arg(address_mut(&partials.sums)?)
-    .arg(address_mut(&partials.weighted)?);
-    // SAFETY: these are the kernel's parameters; a draw names keys of its batch alone, and `checks` has seen that the batch
-    // has as many keys and the queries lie within it. Results have the sizes that the kernel writes, and all live
-    // to the end of the call (on a device memory is freed in the order of the queue).
-    unsafe { stage.launch(&launch)? };
+    stage.queue.upload(&draw.indices()[own], |lists| {
+        let launch = launch(
+            stage,
+            ["gathered_sweep_f32", "gathered_sweep_bf16"],
+            (queries, batch_keys),
+            split.parts,
+        )?
+        .arg(lists)
+        .arg(length)
+        .arg(split.columns)
+        .arg(stage.scale())
+        .arg(address_mut(&partials.sums)?)
+        .arg(address_mut(&partials.weighted)?);
+        // SAFETY: these are the kernel's parameters; a draw names keys of its batch alone, and `checks` has seen that the
+        // batch has as many keys and the queries lie within it. Results have the sizes that the kernel writes, and all live
+        // to the end of the call (on a device memory is freed in the order of the queue).
+        unsafe { stage.launch(&launch) }
+    })?;
     Ok(partials)
 }
 
@@ -58,22 +59,27 @@ pub(super) fn keys_gradient(
     outcome: &Outcome,
 ) -> Result<Tensor, LossError> {
     let transposed = TransposedDraw::of(draw)?;
-    let starts = stage.memory.indices(&transposed.starts)?;
-    let lists = stage.memory.indices(&transposed.queries)?;
     let gradient = stage.memory.unwritten((keys.rows, keys.dim), DType::F32)?;
-    let launch = launch(
-        stage,
-        ["gathered_gradient_f32", "gathered_gradient_bf16"],
-        (keys, queries),
-        1,
-    )?
-    .arg(address(&starts)?)
-    .arg(address(&lists)?)
-    .arg(stage.scale())
-    .arg(address(&outcome.known)?)
-    .arg(address_mut(&gradient)?);
-    // SAFETY: as in `sweep`; the transposed draw has a start for each key and one behind, and names queries of the batch.
-    unsafe { stage.launch(&launch)? };
+    let send = |starts: u64, lists: u64| -> Result<(), LossError> {
+        let launch = launch(
+            stage,
+            ["gathered_gradient_f32", "gathered_gradient_bf16"],
+            (keys, queries),
+            1,
+        )?
+        .arg(starts)
+        .arg(lists)
+        .arg(stage.scale())
+        .arg(address(&outcome.known)?)
+        .arg(address_mut(&gradient)?);
+        // SAFETY: as in `sweep`; the transposed draw has a start for each key and one behind, and names queries of the batch.
+        unsafe { stage.launch(&launch) }
+    };
+    stage.queue.upload(&transposed.starts, |starts| {
+        stage
+            .queue
+            .upload(&transposed.queries, |lists| send(starts, lists))
+    })?;
     Ok(gradient)
 }
 

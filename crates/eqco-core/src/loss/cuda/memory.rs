@@ -29,9 +29,4 @@ impl Memory {
         // of the kernels, and tests hand out NaN to see it done.
         unsafe { Tensor::empty(shape, dtype, &self.device) }
     }
-
-    /// Indices, copied to the device.
-    pub(super) fn indices(&self, indices: &[u32]) -> Result<Tensor> {
-        Tensor::from_slice(indices, indices.len(), &self.device)
-    }
 }

@@ -2,7 +2,8 @@
 //!
 //! `operands` brings the inputs into one element type; `shared` or `gathered` sweeps over the negatives and leaves sums for each
 //! query and split of the negatives; `outcome` joins the splits and leaves losses, the gradient of the queries and what further
-//! gradients need; `gradient` computes those. One copy of eight numbers back to the host ends it.
+//! gradients need; `gradient` computes those. One copy of eight numbers back to the host ends it, for which `pending` lets the
+//! host wait when it likes.
 //!
 //! Similarities are never written: memory is that of inputs and outputs, and of weighted keys in f32 for at most
 //! [`split::MOST_BLOCKS`] blocks of rows more. Nothing is added in an order that a run decides, so that results are equal to
@@ -19,6 +20,7 @@ mod memory;
 mod nt_xent;
 mod operands;
 mod outcome;
+mod pending;
 mod shared;
 mod split;
 mod transposed;
@@ -32,8 +34,10 @@ use crate::error::LossError;
 use crate::margin::LossConfig;
 use crate::negatives::{NegativeDraw, Negatives};
 use memory::Memory;
-pub use nt_xent::nt_xent_on;
+pub use nt_xent::{enqueue_nt_xent, nt_xent_on};
 use operands::Format;
+pub use outcome::PendingFigures;
+pub use pending::PendingLoss;
 
 /// Where the kernels of one evaluation run, and with what settings.
 struct Stage<'a> {
@@ -70,8 +74,7 @@ impl ContrastiveLoss {
     /// [`Self::evaluate`] by the kernels of `queue`, on whose device all tensors must lie; so do the gradients.
     ///
     /// Values are those of [`Self::evaluate`] up to rounding. When queries, keys and negatives are all bf16, shared negatives
-    /// go through tensor cores. The call waits for the device, to read the statistics. Indices of drawn negatives are
-    /// copied to the device in every call, 4 bytes each.
+    /// go through tensor cores. The call waits for the device, to read the statistics; [`Self::enqueue`] does not.
     ///
     /// # Errors
     /// As [`Self::evaluate`], with [`LossError::OtherDevice`] for a tensor that the queue does not reach;
@@ -84,6 +87,23 @@ impl ContrastiveLoss {
         negatives: Negatives<'_>,
         wanted: WantedGradients,
     ) -> Result<LossOutput, LossError> {
+        self.enqueue(queue, queries, keys, negatives, wanted)?
+            .wait()
+    }
+
+    /// [`Self::evaluate_on`] without waiting for the device: gradients can be used by whatever is sent to the queue next, and
+    /// the numbers be asked for later. Indices of drawn negatives are copied to the device in every call, 4 bytes each.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate_on`]; what fails on the device shows when it is waited for.
+    pub fn enqueue(
+        &self,
+        queue: &Queue,
+        queries: &Tensor,
+        keys: &Tensor,
+        negatives: Negatives<'_>,
+        wanted: WantedGradients,
+    ) -> Result<PendingLoss, LossError> {
         checks::inputs(Home::Queue(queue), queries, keys, negatives)?;
         let memory = Memory::on(queries.device());
         self.evaluate_in((queue, &memory), queries, keys, negatives, wanted)
@@ -96,7 +116,7 @@ impl ContrastiveLoss {
         keys: &Tensor,
         negatives: Negatives<'_>,
         wanted: WantedGradients,
-    ) -> Result<LossOutput, LossError> {
+    ) -> Result<PendingLoss, LossError> {
         match negatives {
             Negatives::Shared(negatives) => {
                 self.with_shared(place, [queries, keys, negatives], wanted)
@@ -120,7 +140,7 @@ impl ContrastiveLoss {
         (queue, memory): (&Queue, &Memory),
         inputs: [&Tensor; 3],
         wanted: WantedGradients,
-    ) -> Result<LossOutput, LossError> {
+    ) -> Result<PendingLoss, LossError> {
         let ([queries, keys, negatives], format) = operands::in_one_format(inputs)?;
         let stage = Stage {
             queue,
@@ -144,7 +164,7 @@ impl ContrastiveLoss {
             .negatives
             .then(|| gradient::of_shared(&stage, &negatives, &queries, &outcome))
             .transpose()?;
-        self.output(inputs, &pairs, &outcome, of_keys, of_negatives)
+        output(&stage, inputs, (&pairs, &outcome), of_keys, of_negatives)
     }
 
     fn with_drawn(
@@ -153,7 +173,7 @@ impl ContrastiveLoss {
         inputs: [&Tensor; 3],
         (draw, first): (&NegativeDraw, usize),
         of_keys: bool,
-    ) -> Result<LossOutput, LossError> {
+    ) -> Result<PendingLoss, LossError> {
         let ([queries, keys, batch_keys], format) = operands::in_one_format(inputs)?;
         let stage = Stage {
             queue,
@@ -176,32 +196,27 @@ impl ContrastiveLoss {
                 gradient::of_positives(&stage, &pairs, &outcome, Some(&as_negatives))
             })
             .transpose()?;
-        self.output(inputs, &pairs, &outcome, of_keys, None)
+        output(&stage, inputs, (&pairs, &outcome), of_keys, None)
     }
+}
 
-    fn output(
-        &self,
-        [queries, keys, negatives]: [&Tensor; 3],
-        pairs: &outcome::Pairs<'_>,
-        outcome: &outcome::Outcome,
-        of_keys: Option<Tensor>,
-        of_negatives: Option<Tensor>,
-    ) -> Result<LossOutput, LossError> {
-        let like = |gradient: Option<Tensor>, input: &Tensor| {
-            gradient.map(|g| g.to_dtype(input.dtype())).transpose()
-        };
-        // Reading waits for the device, so it comes last.
-        let (statistics, temperature_gradient) =
-            outcome.read(&self.config, pairs.negative_count)?;
-        Ok(LossOutput {
-            loss: statistics.loss,
-            queries_gradient: outcome.queries_gradient.to_dtype(queries.dtype())?,
-            keys_gradient: like(of_keys, keys)?,
-            negatives_gradient: like(of_negatives, negatives)?,
-            temperature_gradient,
-            statistics,
-        })
-    }
+/// Gradients in the formats of the inputs, with the figures asked for.
+fn output(
+    stage: &Stage<'_>,
+    [queries, keys, negatives]: [&Tensor; 3],
+    (pairs, outcome): (&outcome::Pairs<'_>, &outcome::Outcome),
+    of_keys: Option<Tensor>,
+    of_negatives: Option<Tensor>,
+) -> Result<PendingLoss, LossError> {
+    let like = |gradient: Option<Tensor>, input: &Tensor| {
+        gradient.map(|g| g.to_dtype(input.dtype())).transpose()
+    };
+    Ok(PendingLoss {
+        queries_gradient: outcome.queries_gradient.to_dtype(queries.dtype())?,
+        keys_gradient: like(of_keys, keys)?,
+        negatives_gradient: like(of_negatives, negatives)?,
+        figures: outcome.figures(stage, pairs.negative_count)?,
+    })
 }
 
 #[cfg(test)]

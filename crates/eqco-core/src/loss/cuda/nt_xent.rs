@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::memory::Memory;
 use super::outcome::Pairs;
-use super::{Stage, gradient, operands, shared};
+use super::{PendingLoss, Stage, gradient, operands, shared};
 use crate::cuda::Queue;
 use crate::error::LossError;
 use crate::loss::LossOutput;
@@ -25,6 +25,19 @@ pub fn nt_xent_on(
     first_view: &Tensor,
     second_view: &Tensor,
 ) -> Result<LossOutput, LossError> {
+    enqueue_nt_xent(queue, config, first_view, second_view)?.wait()
+}
+
+/// [`nt_xent_on`] without waiting for the device, as [`crate::ContrastiveLoss::enqueue`].
+///
+/// # Errors
+/// As [`nt_xent_on`]; what fails on the device shows when it is waited for.
+pub fn enqueue_nt_xent(
+    queue: &Queue,
+    config: &LossConfig,
+    first_view: &Tensor,
+    second_view: &Tensor,
+) -> Result<PendingLoss, LossError> {
     config.validate()?;
     checks::views(Home::Queue(queue), first_view, second_view)?;
     let memory = Memory::on(first_view.device());
@@ -36,7 +49,7 @@ pub(super) fn nt_xent_in(
     config: &LossConfig,
     first_view: &Tensor,
     second_view: &Tensor,
-) -> Result<LossOutput, LossError> {
+) -> Result<PendingLoss, LossError> {
     let half = first_view.dim(0)?;
     let ([first, second], _) = operands::in_one_format([first_view, second_view])?;
     let embeddings = Tensor::cat(&[first.tensor(), second.tensor()], 0)?;
@@ -59,13 +72,10 @@ pub(super) fn nt_xent_in(
     let of_view =
         |first: usize, view: &Tensor| gradient.narrow(0, first, half)?.to_dtype(view.dtype());
     let (queries_gradient, keys_gradient) = (of_view(0, first_view)?, of_view(half, second_view)?);
-    let (statistics, temperature_gradient) = outcome.read(config, pairs.negative_count)?;
-    Ok(LossOutput {
-        loss: statistics.loss,
+    Ok(PendingLoss {
         queries_gradient,
         keys_gradient: Some(keys_gradient),
         negatives_gradient: None,
-        temperature_gradient,
-        statistics,
+        figures: outcome.figures(&stage, pairs.negative_count)?,
     })
 }

@@ -5,7 +5,7 @@ use candle_core::{DType, Tensor};
 use super::operands::Operand;
 use super::{Launch, LossError, Stage};
 use crate::bound::{BatchStatistics, QueryMeans};
-use crate::cuda::{address, address_mut};
+use crate::cuda::{Fetch, address, address_mut};
 use crate::loss::outcome::TIE;
 use crate::margin::{Alpha, LossConfig};
 
@@ -129,13 +129,37 @@ fn means(stage: &Stage<'_>, fields: &Tensor, count: usize) -> Result<Tensor, Los
 }
 
 impl Outcome {
-    /// Statistics of the batch and the derivative of the mean loss with respect to the temperature. Waits for the device.
-    pub(super) fn read(
+    /// Asks for the figures of the batch.
+    pub(super) fn figures(
         &self,
-        config: &LossConfig,
+        stage: &Stage<'_>,
         negative_count: usize,
-    ) -> Result<(BatchStatistics, f64), LossError> {
-        let values: Vec<f64> = self.means.to_vec1()?;
+    ) -> Result<PendingFigures, LossError> {
+        Ok(PendingFigures {
+            means: stage.queue.fetch(&self.means)?,
+            config: *stage.config,
+            negative_count,
+        })
+    }
+}
+
+/// The numbers that describe a batch, on their way from the device.
+#[derive(Debug)]
+#[must_use]
+pub struct PendingFigures {
+    means: Fetch,
+    config: LossConfig,
+    negative_count: usize,
+}
+
+impl PendingFigures {
+    /// Statistics of the batch and the derivative of the mean loss with respect to the temperature. Waits until the device
+    /// has computed them; what has been sent to it since need not have run.
+    ///
+    /// # Errors
+    /// When work before them has failed on the device.
+    pub fn wait(self) -> Result<(BatchStatistics, f64), LossError> {
+        let values = self.means.wait().map_err(candle_core::Error::from)?;
         let means = QueryMeans {
             loss: values[0],
             infonce_loss: values[1],
@@ -145,7 +169,7 @@ impl Outcome {
             contrast_top1: values[5],
             gradient_scale_deviation: values[FIELDS],
         };
-        let statistics = BatchStatistics::of_means(&means, config, negative_count);
+        let statistics = BatchStatistics::of_means(&means, &self.config, self.negative_count);
         Ok((statistics, values[6]))
     }
 }

@@ -1,155 +1,166 @@
 //! cuDNN's convolutions, channels-last.
 
-use candle_core::cuda_backend::cudarc::cudnn::{
-    ConvBackwardData, ConvBackwardFilter, ConvDescriptor, ConvForward, Cudnn, CudnnDataType,
-    CudnnError, FilterDescriptor, TensorDescriptor, sys,
-};
-use candle_core::{DType, Error, Result, Tensor};
-use half::bf16;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::ffi::c_void;
+use std::ptr::from_ref;
 
-use super::at::At;
-use super::{Libraries, locked};
+use candle_core::cuda_backend::cudarc::cudnn::{result, sys};
+use candle_core::cuda_backend::cudarc::driver::CudaStream;
+use candle_core::{DType, Error, Result, Tensor, bail};
+use eqco_core::cuda::{address, address_mut};
+
+use super::algorithm::{self, Kind, Product};
+use super::descriptors::{Descriptors, Outcome};
+use super::owned::Owned;
+use super::{Libraries, Memory, locked};
+use crate::cuda::CudaConfig;
+use crate::cuda::candidate::first_usable;
 use crate::ops::conv2d::Geometry;
 
-/// What an algorithm is chosen for.
+/// What a plan is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Problem {
+struct Problem {
     geometry: Geometry,
     dtype: DType,
     product: Product,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Product {
-    Forward,
-    WeightGradient,
-    InputGradient,
-}
-
-/// cuDNN's choice, and the bytes that it needs.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Algorithm {
+/// One product of one convolution, ready to be launched.
+struct Plan {
+    descriptors: Descriptors,
     kind: Kind,
     workspace: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Forward(sys::cudnnConvolutionFwdAlgo_t),
-    WeightGradient(sys::cudnnConvolutionBwdFilterAlgo_t),
-    InputGradient(sys::cudnnConvolutionBwdDataAlgo_t),
+/// cuDNN with a plan for every product met so far.
+pub(super) struct Convolutions {
+    plans: HashMap<Problem, Plan>,
+    handle: Owned<sys::cudnnHandle_t>,
+    config: CudaConfig,
 }
 
-/// Number formats that convolutions come in.
-trait Format: CudnnDataType {
-    const ZERO: Self;
-    const ONE: Self;
-}
+// SAFETY: cuDNN allows a handle and its descriptors to be used by any thread, one at a time; who has the value has them alone.
+unsafe impl Send for Convolutions {}
 
-impl Format for f32 {
-    const ZERO: Self = 0.0;
-    const ONE: Self = 1.0;
-}
-
-impl Format for bf16 {
-    const ZERO: Self = bf16::ZERO;
-    const ONE: Self = bf16::ONE;
-}
-
-/// Factors of the product and of what the target holds.
-fn factors<T: Format>(accumulate: bool) -> (T, T) {
-    (T::ONE, if accumulate { T::ONE } else { T::ZERO })
-}
-
-struct Descriptors<T> {
-    convolution: ConvDescriptor<f32>,
-    input: TensorDescriptor<T>,
-    weight: FilterDescriptor<T>,
-    output: TensorDescriptor<T>,
-}
-
-impl<T: Format> Descriptors<T> {
-    fn new(cudnn: &Arc<Cudnn>, geometry: &Geometry) -> std::result::Result<Self, CudnnError> {
-        let layout = sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC;
-        // cuDNN names dimensions in the order N, C, H, W whatever their layout.
-        let [batch, inputs, outputs, kernel] = [
-            geometry.batch,
-            geometry.in_channels,
-            geometry.out_channels,
-            geometry.kernel,
-        ]
-        .map(|size| size as i32);
-        let both = |size: usize| [size as i32; 2];
-        let mut convolution = cudnn.create_conv2d::<f32>(
-            both(geometry.padding),
-            both(geometry.stride),
-            both(1),
-            sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION,
-        )?;
-        // Tensor cores for bf16; f32 stays f32.
-        convolution.set_math_type(if T::DATA_TYPE == <f32 as CudnnDataType>::DATA_TYPE {
-            sys::cudnnMathType_t::CUDNN_FMA_MATH
-        } else {
-            sys::cudnnMathType_t::CUDNN_TENSOR_OP_MATH
-        })?;
-        let map = |channels: i32, height: usize, width: usize| {
-            cudnn.create_4d_tensor(layout, [batch, channels, height as i32, width as i32])
-        };
+impl Convolutions {
+    /// cuDNN in `stream`, whose context must be the thread's.
+    pub(super) fn open(stream: &CudaStream, config: CudaConfig) -> Outcome<Self> {
+        let handle = Owned::new(result::create_handle()?, |raw| {
+            // SAFETY: given back once. There is nobody to tell of a failure.
+            let _ = unsafe { result::destroy_handle(raw) };
+        });
+        // SAFETY: the handle was made above, and the stream lives as long as [`Libraries`].
+        unsafe { result::set_stream(handle.raw(), stream.cu_stream().cast())? };
         Ok(Self {
-            convolution,
-            input: map(inputs, geometry.height, geometry.width)?,
-            weight: cudnn.create_4d_filter(layout, [outputs, inputs, kernel, kernel])?,
-            output: map(outputs, geometry.out_height(), geometry.out_width())?,
+            plans: HashMap::new(),
+            handle,
+            config,
         })
     }
 
-    fn forward(&self) -> ConvForward<'_, T, f32, T> {
-        ConvForward {
-            conv: &self.convolution,
-            x: &self.input,
-            w: &self.weight,
-            y: &self.output,
+    fn plan(&mut self, problem: Problem) -> Result<&Plan> {
+        match self.plans.entry(problem) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(unknown) => {
+                let plan = Plan::new(self.handle.raw(), &problem, self.config)?;
+                Ok(unknown.insert(plan))
+            }
         }
     }
+}
 
-    fn weight_gradient(&self) -> ConvBackwardFilter<'_, T, f32, T> {
-        ConvBackwardFilter {
-            conv: &self.convolution,
-            x: &self.input,
-            dw: &self.weight,
-            dy: &self.output,
-        }
-    }
-
-    fn input_gradient(&self) -> ConvBackwardData<'_, T, f32, T> {
-        ConvBackwardData {
-            conv: &self.convolution,
-            dx: &self.input,
-            w: &self.weight,
-            dy: &self.output,
-        }
-    }
-
-    fn choose(&self, product: Product) -> std::result::Result<Algorithm, CudnnError> {
-        let (kind, workspace) = match product {
-            Product::Forward => {
-                let algorithm = self.forward().pick_algorithm()?;
-                let workspace = self.forward().get_workspace_size(algorithm)?;
-                (Kind::Forward(algorithm), workspace)
-            }
-            Product::WeightGradient => {
-                let algorithm = self.weight_gradient().pick_algorithm()?;
-                let workspace = self.weight_gradient().get_workspace_size(algorithm)?;
-                (Kind::WeightGradient(algorithm), workspace)
-            }
-            Product::InputGradient => {
-                let algorithm = self.input_gradient().pick_algorithm()?;
-                let workspace = self.input_gradient().get_workspace_size(algorithm)?;
-                (Kind::InputGradient(algorithm), workspace)
-            }
+impl Plan {
+    fn new(handle: sys::cudnnHandle_t, problem: &Problem, config: CudaConfig) -> Result<Self> {
+        let descriptors =
+            Descriptors::new(&problem.geometry, problem.dtype, config.tf32).map_err(Error::wrap)?;
+        let timed = !config.deterministic;
+        let candidates = algorithm::candidates(handle, &descriptors, problem.product, timed)
+            .map_err(Error::wrap)?;
+        let Some(chosen) = first_usable(&candidates, config.deterministic) else {
+            bail!(
+                "cuDNN has no algorithm for {problem:?}, deterministic = {}; it offers {candidates:?}",
+                config.deterministic
+            )
         };
-        Ok(Algorithm { kind, workspace })
+        let workspace =
+            algorithm::workspace(handle, &descriptors, chosen.kind).map_err(Error::wrap)?;
+        Ok(Self {
+            descriptors,
+            kind: chosen.kind,
+            workspace,
+        })
+    }
+
+    /// `x`, `w` and `y` are the addresses of input, weight and output or of their gradients; `held` is the share of the
+    /// target's value that stays in the sum.
+    ///
+    /// # Safety
+    /// They must be those of tensors of this plan's shapes and format, `room` that of memory as large as it says.
+    unsafe fn launch(
+        &self,
+        handle: sys::cudnnHandle_t,
+        [x, w, y]: [*mut c_void; 3],
+        held: f32,
+        room: Memory,
+    ) -> Outcome<()> {
+        let of = &self.descriptors;
+        let convolution = of.convolution.raw();
+        let (of_x, of_w, of_y) = (of.input.raw(), of.weight.raw(), of.output.raw());
+        let one = 1.0f32;
+        // Factors are f32 for tensors of bf16, too.
+        let (one, held) = (from_ref(&one).cast(), from_ref(&held).cast());
+        let (room, bytes) = (room.start, room.bytes);
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self.kind {
+                Kind::Forward(kind) => result::convolution_forward(
+                    handle,
+                    one,
+                    of_x,
+                    x,
+                    of_w,
+                    w,
+                    convolution,
+                    kind,
+                    room,
+                    bytes,
+                    held,
+                    of_y,
+                    y,
+                ),
+                Kind::WeightGradient(kind) => result::convolution_backward_filter(
+                    handle,
+                    one,
+                    of_x,
+                    x,
+                    of_y,
+                    y,
+                    convolution,
+                    kind,
+                    room,
+                    bytes,
+                    held,
+                    of_w,
+                    w,
+                ),
+                Kind::InputGradient(kind) => result::convolution_backward_data(
+                    handle,
+                    one,
+                    of_w,
+                    w,
+                    of_y,
+                    y,
+                    convolution,
+                    kind,
+                    room,
+                    bytes,
+                    held,
+                    of_x,
+                    x,
+                ),
+            }
+        }
     }
 }
 
@@ -162,8 +173,8 @@ impl Libraries {
         weight: &Tensor,
         output: &Tensor,
     ) -> Result<()> {
-        let product = Product::Forward;
-        self.run(geometry, product, [input, weight, output], false)
+        let addresses = [address(input)?, address(weight)?, address_mut(output)?];
+        self.run(geometry, input.dtype(), Product::Forward, addresses, false)
     }
 
     /// target `[O,k,k,C]` (+)= gradient of the weight, of the images' type.
@@ -176,7 +187,8 @@ impl Libraries {
         accumulate: bool,
     ) -> Result<()> {
         let product = Product::WeightGradient;
-        self.run(geometry, product, [input, target, gradient], accumulate)
+        let addresses = [address(input)?, address_mut(target)?, address(gradient)?];
+        self.run(geometry, input.dtype(), product, addresses, accumulate)
     }
 
     /// target `[N,H,W,C]` (+)= gradient of the input.
@@ -189,75 +201,32 @@ impl Libraries {
         accumulate: bool,
     ) -> Result<()> {
         let product = Product::InputGradient;
-        self.run(geometry, product, [target, weight, gradient], accumulate)
+        let addresses = [address_mut(target)?, address(weight)?, address(gradient)?];
+        self.run(geometry, gradient.dtype(), product, addresses, accumulate)
     }
 
-    /// `tensors` are those of input, weight and output or of their gradients.
+    /// `addresses` are those of input, weight and output or of their gradients.
     fn run(
         &self,
         geometry: &Geometry,
+        dtype: DType,
         product: Product,
-        tensors: [&Tensor; 3],
+        addresses: [u64; 3],
         accumulate: bool,
     ) -> Result<()> {
-        match tensors[0].dtype() {
-            DType::BF16 => self.run_as::<bf16>(geometry, product, tensors, accumulate),
-            _ => self.run_as::<f32>(geometry, product, tensors, accumulate),
-        }
-    }
-
-    fn run_as<T: Format>(
-        &self,
-        geometry: &Geometry,
-        product: Product,
-        [input, weight, output]: [&Tensor; 3],
-        accumulate: bool,
-    ) -> Result<()> {
-        let cudnn = locked(&self.cudnn);
-        let descriptors = Descriptors::<T>::new(&cudnn.0, geometry).map_err(Error::wrap)?;
-        let problem = Problem {
+        self.bind()?;
+        let mut convolutions = locked(&self.convolutions);
+        let handle = convolutions.handle.raw();
+        let plan = convolutions.plan(Problem {
             geometry: *geometry,
-            dtype: input.dtype(),
+            dtype,
             product,
-        };
-        let known = locked(&self.algorithms).get(&problem).copied();
-        let algorithm = match known {
-            Some(algorithm) => algorithm,
-            None => {
-                let chosen = descriptors.choose(product).map_err(Error::wrap)?;
-                locked(&self.algorithms).insert(problem, chosen);
-                chosen
-            }
-        };
-        let (read, written) = (
-            |tensor| At::read(tensor, &self.stream),
-            |tensor| At::written(tensor, &self.stream),
-        );
-        let factors = factors::<T>(accumulate);
-        self.with_workspace(algorithm.workspace, |workspace| {
-            // SAFETY: the tensors have the shapes and the type of the descriptors, which are made from the same geometry.
-            let launched = unsafe {
-                match algorithm.kind {
-                    Kind::Forward(kind) => {
-                        let (x, w, mut y) = (read(input)?, read(weight)?, written(output)?);
-                        descriptors
-                            .forward()
-                            .launch(kind, workspace, factors, &x, &w, &mut y)
-                    }
-                    Kind::WeightGradient(kind) => {
-                        let (x, mut dw, dy) = (read(input)?, written(weight)?, read(output)?);
-                        descriptors
-                            .weight_gradient()
-                            .launch(kind, workspace, factors, &x, &mut dw, &dy)
-                    }
-                    Kind::InputGradient(kind) => {
-                        let (mut dx, w, dy) = (written(input)?, read(weight)?, read(output)?);
-                        descriptors
-                            .input_gradient()
-                            .launch(kind, workspace, factors, &mut dx, &w, &dy)
-                    }
-                }
-            };
+        })?;
+        let addresses = addresses.map(|address| address as *mut c_void);
+        let held = if accumulate { 1.0 } else { 0.0 };
+        self.with_workspace(plan.workspace, |room| {
+            // SAFETY: the tensors have the shapes and the type of the plan, which is made for this geometry.
+            let launched = unsafe { plan.launch(handle, addresses, held, room) };
             launched.map_err(Error::wrap)
         })?
     }

@@ -1,36 +1,65 @@
 //! NVIDIA's libraries on a GPU: cuDNN's convolutions, cuBLASLt's matrix products.
 
-mod at;
+mod algorithm;
 mod convolution;
+mod descriptors;
+mod owned;
 mod product;
 
-use std::collections::HashMap;
+use std::ffi::c_void;
+use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use candle_core::cuda_backend::cudarc::cublaslt::CudaBlasLT;
-use candle_core::cuda_backend::cudarc::cudnn::Cudnn;
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream};
+use candle_core::cuda_backend::cudarc::cudnn;
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtrMut};
 use candle_core::{Device, Error, Result};
 use eqco_core::cuda::CudaError;
 
-use self::convolution::{Algorithm, Problem};
+use self::convolution::Convolutions;
+use self::product::Products;
+use super::CudaConfig;
 
-/// Handles, what has been chosen for each convolution, and the memory that the libraries compute in.
+/// Handles, what has been chosen for each shape, and the memory that the libraries compute in.
 pub(crate) struct Libraries {
-    stream: Arc<CudaStream>,
-    cudnn: Mutex<Handle>,
-    products: CudaBlasLT,
-    algorithms: Mutex<HashMap<Problem, Algorithm>>,
+    convolutions: Mutex<Convolutions>,
+    products: Mutex<Products>,
     /// As large as the largest request so far. Work in one stream runs in order, so that all can share it.
     workspace: Mutex<Option<CudaSlice<u8>>>,
+    config: CudaConfig,
+    stream: Arc<CudaStream>,
 }
 
-/// cuDNN's handle, which may move between threads but not be used by two at a time.
-struct Handle(Arc<Cudnn>);
+/// Memory of the device.
+#[derive(Clone, Copy)]
+struct Memory {
+    start: *mut c_void,
+    bytes: usize,
+}
 
-// SAFETY: cuDNN allows a handle to be used by any thread, one at a time: the mutex around it sees to that, and nothing made
-// from it leaves the lock.
-unsafe impl Send for Handle {}
+/// The GPU, the version of cuDNN, and what the settings change.
+impl std::fmt::Display for Libraries {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = self.stream.context().name();
+        let name = name.as_deref().unwrap_or("a GPU without a name");
+        let version = cudnn::result::get_version();
+        let (major, minor, patch) = (version / 10_000, version / 100 % 100, version % 100);
+        write!(f, "{name}, cuDNN {major}.{minor}.{patch}")?;
+        if self.config.tf32 {
+            f.write_str(", TF32")?;
+        }
+        if self.config.deterministic {
+            f.write_str(", deterministic")?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Libraries {
+    fn drop(&mut self) {
+        // What is given back next belongs to this GPU. A driver that is gone has taken it already.
+        let _ = self.bind();
+    }
+}
 
 impl std::fmt::Debug for Libraries {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -39,44 +68,55 @@ impl std::fmt::Debug for Libraries {
 }
 
 impl Libraries {
-    pub(crate) fn open(device: &Device) -> std::result::Result<Self, CudaError> {
+    pub(crate) fn open(
+        device: &Device,
+        config: CudaConfig,
+    ) -> std::result::Result<Self, CudaError> {
         let Device::Cuda(gpu) = device else {
             let found = format!("{:?}", device.location());
             return Err(CudaError::NotACudaDevice { found });
         };
         let stream = gpu.cuda_stream();
-        let failed =
-            |library: &str, error: String| CudaError::Driver(format!("{library}: {error}"));
-        let cudnn =
-            Cudnn::new(Arc::clone(&stream)).map_err(|error| failed("cuDNN", error.to_string()))?;
-        let products = CudaBlasLT::new(Arc::clone(&stream))
-            .map_err(|error| failed("cuBLASLt", error.to_string()))?;
+        let failed = |library: &str, error: &dyn std::fmt::Display| {
+            CudaError::Driver(format!("{library}: {error}"))
+        };
+        let bound = stream.context().bind_to_thread();
+        bound.map_err(|error| failed("the driver", &error))?;
+        let convolutions =
+            Convolutions::open(&stream, config).map_err(|error| failed("cuDNN", &error))?;
+        let products = Products::open(config).map_err(|error| failed("cuBLASLt", &error))?;
         Ok(Self {
-            stream,
-            cudnn: Mutex::new(Handle(cudnn)),
-            products,
-            algorithms: Mutex::default(),
+            convolutions: Mutex::new(convolutions),
+            products: Mutex::new(products),
             workspace: Mutex::default(),
+            config,
+            stream,
         })
     }
 
-    /// Calls `run` with at least `bytes` of memory, or none for 0.
-    fn with_workspace<R>(
-        &self,
-        bytes: usize,
-        run: impl FnOnce(Option<&mut CudaSlice<u8>>) -> R,
-    ) -> Result<R> {
+    /// Makes the GPU that of this thread: the libraries take whichever the thread has.
+    fn bind(&self) -> Result<()> {
+        self.stream.context().bind_to_thread().map_err(Error::wrap)
+    }
+
+    /// Calls `run` with `bytes` of memory; null for 0.
+    fn with_workspace<R>(&self, bytes: usize, run: impl FnOnce(Memory) -> R) -> Result<R> {
         if bytes == 0 {
-            return Ok(run(None));
+            let start = ptr::null_mut();
+            return Ok(run(Memory { start, bytes }));
         }
         let mut workspace = locked(&self.workspace);
         if workspace.as_ref().is_none_or(|memory| memory.len() < bytes) {
             // The old one is freed in the stream's order, after all that uses it.
             *workspace = None;
-            // SAFETY: the libraries write before they read.
-            *workspace = Some(unsafe { self.stream.alloc(bytes) }.map_err(Error::wrap)?);
         }
-        Ok(run(workspace.as_mut()))
+        let memory = match &mut *workspace {
+            Some(memory) => memory,
+            // SAFETY: the libraries write before they read.
+            none => none.insert(unsafe { self.stream.alloc(bytes) }.map_err(Error::wrap)?),
+        };
+        let start = memory.device_ptr_mut(&self.stream).0 as *mut c_void;
+        Ok(run(Memory { start, bytes }))
     }
 }
 

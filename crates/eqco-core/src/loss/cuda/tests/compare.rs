@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use super::super::PendingLoss;
 use super::super::memory::Memory;
 use super::guard::Guard;
 use crate::cuda::Queue;
@@ -61,12 +62,12 @@ pub(super) fn unit_rows(seed: u64, rows: usize, dim: usize, dtype: DType) -> Res
 
 /// Evaluates twice in poisoned memory between canaries; both must be equal to the bit.
 pub(super) fn evaluate_guarded(
-    evaluate: impl Fn(&Memory) -> std::result::Result<LossOutput, LossError>,
+    evaluate: impl Fn(&Memory) -> std::result::Result<PendingLoss, LossError>,
 ) -> Result<LossOutput> {
     let once = || -> Result<LossOutput> {
         let mut memory = Memory::on(&Device::Cpu);
         memory.guard = Some(Guard::default());
-        let output = evaluate(&memory)?;
+        let output = evaluate(&memory)?.wait()?;
         let handed_out = memory.guard.expect("set above").check()?;
         assert!(handed_out > 0, "kernels write to guarded memory");
         Ok(output)
