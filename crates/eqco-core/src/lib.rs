@@ -72,7 +72,8 @@ pub mod reference;
 pub use bound::{BatchStatistics, chance_loss, guaranteed_bound, paper_bound};
 pub use error::LossError;
 pub use loss::{
-    ContrastiveLoss, LossOutput, WantedGradients, nt_xent, nt_xent_forward, nt_xent_forward_on, nt_xent_on,
+    ContrastiveLoss, LossOutput, WantedGradients, nt_xent, nt_xent_forward, nt_xent_forward_on,
+    nt_xent_on,
 };
 pub use margin::{Alpha, LossConfig, margin};
 pub use negatives::{DrawKind, NegativeDraw, Negatives};

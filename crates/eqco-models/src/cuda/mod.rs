@@ -16,7 +16,7 @@ use candle_core::{Device, Result};
 use eqco_core::cuda::{CudaError, Kernels, Launch, Queue};
 
 pub(crate) use self::columns::Columns;
-pub(crate) use self::elements::{across, by_type, vector_of};
+pub(crate) use self::elements::{a_warp_each, across, by_type, vector_of};
 pub(crate) use self::libraries::Libraries;
 pub(crate) use self::many::{Arrays, Many};
 pub(crate) use self::matrix::Matrix;
