@@ -66,8 +66,11 @@ pub enum LossError {
         /// The element type that came.
         got: DType,
     },
-    /// An input lies on a device that the loss has no kernel for.
-    #[error("{input}: expected a tensor on the CPU, got one on {got:?}")]
+    /// An input of what computes on the CPU lies on another device.
+    #[error(
+        "{input}: expected a tensor on the CPU, got one on {got:?}; evaluate_on and forward_on take those of a GPU, with a queue \
+         of its device (feature `cuda`)"
+    )]
     Device {
         /// Which input, by its name in the API.
         input: &'static str,

@@ -28,6 +28,9 @@
 //! A training loop of its own calls [`ContrastiveLoss::evaluate`] instead, which returns the value,
 //! the gradients and [`BatchStatistics`] without candle's graph.
 //!
+//! Tensors of a GPU go to [`ContrastiveLoss::evaluate_on`] and [`ContrastiveLoss::forward_on`] with a [`cuda::Queue`] of their
+//! device, in a build with feature `cuda`; what computes on the CPU refuses them and says so.
+//!
 //! # Formulas
 //! With query `q`, positive key `k_0`, negatives `k_1 .. k_K`, temperature `t`, `s_i = q.k_i / t` and
 //! margin `m = t ln(alpha / K)` ([`margin()`]):
@@ -70,7 +73,7 @@ pub use bound::{BatchStatistics, chance_loss, guaranteed_bound, paper_bound};
 pub use error::LossError;
 pub use loss::{
     ContrastiveLoss, LossOutput, PendingFigures, PendingLoss, WantedGradients, enqueue_nt_xent,
-    nt_xent, nt_xent_forward, nt_xent_on,
+    nt_xent, nt_xent_forward, nt_xent_forward_on, nt_xent_on,
 };
 pub use margin::{Alpha, LossConfig, margin};
 pub use negatives::{DrawKind, NegativeDraw, Negatives};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use eqco_core::{
     Alpha, BatchStatistics, ContrastiveLoss, DrawKind, LossConfig, NegativeDraw, Negatives,
     WantedGradients,
@@ -11,6 +11,7 @@ use eqco_data::Dataset;
 use eqco_data::loader::{Loader, LoaderConfig};
 use eqco_data::recipe::Recipe;
 use eqco_models::Encoder;
+use eqco_models::backend::Backend;
 use eqco_models::tape::Mode;
 use serde::Serialize;
 
@@ -68,7 +69,8 @@ pub struct ContrastResult {
 }
 
 /// Contrasts two views of images of `dataset`, made by `recipe`, as SiMo does, once for each number of negatives: queries by
-/// `encoder`, keys by `momentum_encoder`, both with batch statistics and unchanged.
+/// `encoder`, keys by `momentum_encoder`, both with batch statistics and unchanged. Both encoders are on one device, where the
+/// loss is computed as well.
 ///
 /// At fixed alpha the loss of a query is `ln(1 + c x)`, x the mean of `exp(s_i)` over K drawn negatives: concave, so that
 /// its expectation rises with K to the value for all M other keys. To second order it lies below that by
@@ -109,14 +111,16 @@ pub fn contrast(
         let keys = embed(momentum_encoder, &batch.views[1])?;
         let everything =
             NegativeDraw::all_others(config.batch_size).map_err(candle_core::Error::from)?;
-        all.add(&evaluate(&loss, &queries, &keys, &everything)?);
+        let evaluate =
+            |draw: &NegativeDraw| evaluate(&loss, encoder.backend(), (&queries, &keys), draw);
+        all.add(&evaluate(&everything)?);
         for (&count, sums) in config.negative_counts.iter().zip(&mut sums) {
             for draw in 0..config.draws {
                 let step = batches * config.draws + draw;
                 let kind = DrawKind::PerQuery;
                 let drawn = NegativeDraw::sample(kind, config.batch_size, count, config.seed, step);
                 let drawn = drawn.map_err(candle_core::Error::from)?;
-                sums.add(&evaluate(&loss, &queries, &keys, &drawn)?);
+                sums.add(&evaluate(&drawn)?);
             }
             sums.add_expected(&queries, &keys, &config.loss, count)?;
         }
@@ -158,18 +162,18 @@ impl ContrastConfig {
     }
 }
 
+/// The statistics of the loss by the kernels that made the embeddings, where these lie.
 fn evaluate(
     loss: &ContrastiveLoss,
-    queries: &Tensor,
-    keys: &Tensor,
+    backend: &Backend,
+    (queries, keys): (&Tensor, &Tensor),
     draw: &NegativeDraw,
 ) -> Result<BatchStatistics, EvalError> {
-    let output = loss.evaluate(
-        queries,
-        keys,
-        Negatives::InBatch(draw),
-        WantedGradients::QUERIES,
-    );
+    let (negatives, wanted) = (Negatives::InBatch(draw), WantedGradients::QUERIES);
+    let output = match backend {
+        Backend::Cuda(cuda) => loss.evaluate_on(cuda.queue(), queries, keys, negatives, wanted),
+        Backend::Portable | Backend::Onednn(_) => loss.evaluate(queries, keys, negatives, wanted),
+    };
     Ok(output.map_err(candle_core::Error::from)?.statistics)
 }
 
@@ -190,7 +194,7 @@ impl Sums {
         self.deviation += statistics.gradient_scale_deviation;
     }
 
-    /// Adds the gaps that the second order expects, means over the queries of a batch.
+    /// Adds the gaps that the second order expects, means over the queries of a batch, computed in host memory.
     fn add_expected(
         &mut self,
         queries: &Tensor,
@@ -198,6 +202,8 @@ impl Sums {
         loss: &LossConfig,
         negative_count: usize,
     ) -> Result<(), EvalError> {
+        let [queries, keys] = [queries, keys].map(|rows| rows.to_device(&Device::Cpu));
+        let (queries, keys) = (queries?, keys?);
         let logits = (queries.matmul(&keys.t()?)? / loss.temperature)?.to_vec2::<f32>()?;
         let others = (logits.len() - 1) as f64;
         // The finite number of keys makes the mean of all of them exact.
@@ -260,8 +266,6 @@ fn mean_over_draws(values: &[f64], draws: usize) -> (f64, f64) {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
-
     use super::*;
 
     /// Unit vectors in a plane, at random angles.
@@ -288,8 +292,8 @@ mod tests {
         all.add(
             &evaluate(
                 &loss,
-                &queries,
-                &keys,
+                &Backend::Portable,
+                (&queries, &keys),
                 &NegativeDraw::all_others(64).unwrap(),
             )
             .unwrap(),
@@ -299,7 +303,8 @@ mod tests {
             let mut sums = Sums::default();
             for step in 0..400 {
                 let draw = NegativeDraw::sample(DrawKind::PerQuery, 64, count, 5, step).unwrap();
-                sums.add(&evaluate(&loss, &queries, &keys, &draw).unwrap());
+                let embeddings = (&queries, &keys);
+                sums.add(&evaluate(&loss, &Backend::Portable, embeddings, &draw).unwrap());
             }
             sums.add_expected(&queries, &keys, &config, count).unwrap();
             let found = sums.finish(count, 400, 1);

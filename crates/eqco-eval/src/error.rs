@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use eqco_data::DataError;
+use eqco_models::backend::BackendError;
 use eqco_models::error::ModelError;
 
 /// An error of this crate: what was expected, what was found and where.
@@ -169,6 +170,12 @@ pub enum EvalError {
     /// The data set cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The device that was asked for, or its kernels, cannot be used.
+    #[error("`device`: {reason}")]
+    Device {
+        /// Why not.
+        reason: BackendError,
+    },
     /// The encoder cannot be loaded or run.
     #[error("the encoder failed")]
     Model(#[from] candle_core::Error),
@@ -203,6 +210,7 @@ impl EvalError {
                 "training and test part must come from the same data set and the same encoder"
             }
             EvalError::TrainingDiverged { .. } => "give a lower --lr",
+            EvalError::Device { .. } => "leave --device away to compute on the CPU",
             EvalError::OutputPlace { next, .. } => next,
             EvalError::Unwritable { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {

@@ -6,6 +6,9 @@
 //! the baseline that every representation has to beat) or from anywhere else. Every result carries
 //! its whole [`Protocol`]. [`report`] makes a page about runs from the folders that they left behind.
 //!
+//! An encoder on a GPU computes there. Its rows are brought to host memory, where nearest neighbours and the linear probe work on
+//! them as on any others.
+//!
 //! [`train_supervised`] starts from images instead and trains the whole network; [`image_rows`] gives what an encoder says
 //! about any images, labelled or not, and [`FeatureFile`] hands it to other programs.
 //!

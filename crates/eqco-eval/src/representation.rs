@@ -17,7 +17,8 @@ pub struct Representation {
 
 /// Passes every image once through the backbone in evaluation mode (running statistics, no
 /// augmentation). `name` is what results call the representation; `progress` is told the number of
-/// images done, of [`EvalImages::count`].
+/// images done, of [`EvalImages::count`]. The encoder computes on its own device; rows are
+/// brought to host memory batch by batch, so that what measures them does not depend on it.
 ///
 /// # Errors
 /// [`EvalError::EncoderChanged`] if any parameter or buffer has another value afterwards,

@@ -87,6 +87,15 @@ impl Backend {
         }
     }
 
+    /// The name that it has in configurations and results.
+    pub fn name(&self) -> BackendName {
+        match self {
+            Self::Portable => BackendName::Portable,
+            Self::Onednn(_) => BackendName::Onednn,
+            Self::Cuda(_) => BackendName::Cuda,
+        }
+    }
+
     /// The CUDA family, if it is that.
     pub(crate) fn cuda(&self) -> Option<&Cuda> {
         match self {

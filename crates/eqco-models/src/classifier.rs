@@ -27,6 +27,7 @@ pub struct Classifier {
     weight: Parameter,
     bias: Parameter,
     normalization: Normalization,
+    backend: Backend,
     parameters: ParameterSet,
     pool: Arc<BufferPool>,
     device: Device,
@@ -34,7 +35,7 @@ pub struct Classifier {
 
 impl Classifier {
     /// A classifier of `class_count` classes whose backbone is at the initialisation that an [`Encoder`] of the same seed
-    /// has, and whose linear layer is zero: every class begins equally likely.
+    /// has, and whose linear layer is zero: every class begins equally likely. It computes with the portable kernels.
     ///
     /// # Errors
     /// When the configuration is out of range, there is no class, or the device cannot allocate.
@@ -55,19 +56,29 @@ impl Classifier {
             weight,
             bias,
             normalization,
+            backend: Backend::Portable,
             parameters: builder.finish(),
             pool: BufferPool::new(device),
             device: device.clone(),
         })
     }
 
-    /// A classifier that starts from a copy of an encoder's backbone, running statistics included, with a zero linear layer.
+    /// The same classifier, with the same parameters, computed by the kernels of `backend`, which must run on its device.
+    #[must_use]
+    pub fn with_backend(mut self, backend: &Backend) -> Self {
+        self.backend = backend.clone();
+        self
+    }
+
+    /// A classifier that starts from a copy of an encoder's backbone, running statistics included, with a zero linear layer. It
+    /// is on the encoder's device and computes with the encoder's kernels.
     ///
     /// # Errors
     /// When there is no class or the device cannot allocate.
     pub fn on_encoder(encoder: &Encoder, class_count: usize) -> Result<Self> {
         let (config, normalization) = (encoder.config(), encoder.normalization());
-        let fresh = Self::new(config, normalization, class_count, 0, encoder.device())?;
+        let fresh = Self::new(config, normalization, class_count, 0, encoder.device())?
+            .with_backend(encoder.backend());
         let mut tensors: HashMap<String, Tensor> =
             encoder.parameters().to_named()?.into_iter().collect();
         let layer = fresh.parameters.to_named()?;
@@ -83,6 +94,11 @@ impl Classifier {
     /// All parameters and buffers, `backbone.*` before `classifier.*`.
     pub fn parameters(&self) -> &ParameterSet {
         &self.parameters
+    }
+
+    /// What computes.
+    pub fn backend(&self) -> &Backend {
+        &self.backend
     }
 
     /// Number of classes.
@@ -117,7 +133,7 @@ impl Classifier {
         labels: &[u32],
         gradients: &mut Gradients,
     ) -> Result<f64> {
-        let mut tape = Tape::new(Mode::Training, &self.pool);
+        let mut tape = self.tape(Mode::Training);
         let logits = self.logits(&mut tape, pixels, image_size)?;
         let loss = cross_entropy(&mut tape, &logits, labels)?;
         let one = Tensor::ones(1, loss.dtype(), &self.device)?;
@@ -134,8 +150,12 @@ impl Classifier {
     /// # Errors
     /// When the number of bytes does not fit the image size.
     pub fn classify(&self, pixels: &[u8], image_size: usize) -> Result<Tensor> {
-        let mut tape = Tape::new(Mode::Evaluation, &self.pool);
+        let mut tape = self.tape(Mode::Evaluation);
         self.logits(&mut tape, pixels, image_size)?.to_tensor()
+    }
+
+    fn tape(&self, mode: Mode) -> Tape {
+        Tape::new(mode, &self.pool).with_backend(&self.backend)
     }
 
     fn logits(&self, tape: &mut Tape, pixels: &[u8], image_size: usize) -> Result<Activation> {
@@ -144,7 +164,7 @@ impl Classifier {
             image_size,
             Precision::F32,
             &self.device,
-            &Backend::Portable,
+            &self.backend,
         )?;
         on_pool(|| {
             let images = Activation::constant(&images)?;

@@ -5,6 +5,7 @@
 #include "ops/batch_norm/backward.cu"
 #include "ops/batch_norm/normalize.cu"
 #include "ops/batch_norm/statistics.cu"
+#include "ops/cross_entropy.cu"
 #include "ops/elements.cu"
 #include "ops/linear.cu"
 #include "ops/max_pool.cu"

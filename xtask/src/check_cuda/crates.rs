@@ -70,8 +70,10 @@ mod tests {
     }
 
     #[test]
-    fn the_loss_is_among_them() {
+    fn the_loss_and_both_programs_are_among_them() {
         let names = with_feature_cuda(&crate::repository::root()).unwrap();
-        assert!(names.iter().any(|name| name == "eqco-core"), "{names:?}");
+        for expected in ["eqco-core", "eqco-eval", "eqco-models", "eqco-train"] {
+            assert!(names.iter().any(|name| name == expected), "{names:?}");
+        }
     }
 }

@@ -1,12 +1,17 @@
 //! The loss as a node of candle's graph.
 //!
 //! The kernels compute value and gradients together, so the node holds the gradients from the start
-//! and its backward pass only multiplies them by the gradient that comes from above.
+//! and its backward pass only multiplies them by the gradient that comes from above. It is the same
+//! node on every device: value and gradients lie where the inputs do.
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor};
+use candle_core::backend::{BackendDevice, BackendStorage};
+use candle_core::{
+    CpuStorage, CudaStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor,
+};
 
 use super::LossOutput;
 use crate::error::LossError;
+use crate::negatives::Negatives;
 
 /// A loss whose gradients are known. Second derivatives are not: the gradients are constants.
 struct KnownLoss {
@@ -27,6 +32,20 @@ impl From<LossOutput> for KnownLoss {
     }
 }
 
+/// The loss as a function of its queries and of those other inputs that have a gradient.
+pub(super) fn of_output(
+    output: LossOutput,
+    queries: &Tensor,
+    keys: &Tensor,
+    negatives: Negatives<'_>,
+) -> std::result::Result<Tensor, LossError> {
+    match negatives {
+        Negatives::Shared(negatives) => of_three(output, queries, keys, negatives),
+        Negatives::InBatch(_) => of_two(output, queries, keys),
+        Negatives::InLargerBatch { .. } => of_two(output, queries, &keys.detach()),
+    }
+}
+
 /// The loss as a function of queries and keys.
 pub(super) fn of_two(
     output: LossOutput,
@@ -37,7 +56,7 @@ pub(super) fn of_two(
 }
 
 /// The loss as a function of queries, keys and shared negatives.
-pub(super) fn of_three(
+fn of_three(
     output: LossOutput,
     queries: &Tensor,
     keys: &Tensor,
@@ -51,6 +70,12 @@ const NAME: &str = "eqco-contrastive-loss";
 impl KnownLoss {
     fn scalar(&self) -> (CpuStorage, Shape) {
         (CpuStorage::F32(vec![self.value]), Shape::from(()))
+    }
+
+    /// The same beside a storage on a GPU.
+    fn scalar_beside(&self, input: &CudaStorage) -> Result<(CudaStorage, Shape)> {
+        let value = input.device().storage_from_slice(&[self.value])?;
+        Ok((value, Shape::from(())))
     }
 }
 
@@ -73,6 +98,16 @@ impl CustomOp2 for KnownLoss {
         _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         Ok(self.scalar())
+    }
+
+    fn cuda_fwd(
+        &self,
+        queries: &CudaStorage,
+        _: &Layout,
+        _: &CudaStorage,
+        _: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.scalar_beside(queries)
     }
 
     fn bwd(
@@ -106,6 +141,18 @@ impl CustomOp3 for KnownLoss {
         _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         Ok(self.scalar())
+    }
+
+    fn cuda_fwd(
+        &self,
+        queries: &CudaStorage,
+        _: &Layout,
+        _: &CudaStorage,
+        _: &Layout,
+        _: &CudaStorage,
+        _: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.scalar_beside(queries)
     }
 
     fn bwd(

@@ -24,7 +24,7 @@ use crate::error::LossError;
 use crate::margin::LossConfig;
 use crate::negatives::{NegativeDraw, Negatives};
 use checks::Home;
-pub use cuda::{PendingFigures, PendingLoss, enqueue_nt_xent, nt_xent_on};
+pub use cuda::{PendingFigures, PendingLoss, enqueue_nt_xent, nt_xent_forward_on, nt_xent_on};
 use gathered::GatheredNegatives;
 pub use nt_xent::{nt_xent, nt_xent_forward};
 use outcome::Pairs;
@@ -51,6 +51,14 @@ impl WantedGradients {
         keys: true,
         negatives: true,
     };
+}
+
+/// The gradients that candle's graph asks for: of what is a variable or depends on one.
+fn tracked(keys: &Tensor, negatives: Negatives<'_>) -> WantedGradients {
+    WantedGradients {
+        keys: keys.track_op(),
+        negatives: matches!(negatives, Negatives::Shared(negatives) if negatives.track_op()),
+    }
 }
 
 /// Value, gradients and statistics of the loss of one batch.
@@ -101,8 +109,8 @@ impl ContrastiveLoss {
     /// Loss, gradients and statistics in one go, without candle's graph.
     ///
     /// `queries` and `keys` are `[N, D]`, row `i` of `keys` being the positive of query `i`; shared
-    /// negatives are `[K, D]`. Each is f32 or bf16 on the CPU, in any memory layout. Rows are used as
-    /// they are: normalise them first if similarities are to be cosines.
+    /// negatives are `[K, D]`. Each is f32 or bf16 on the CPU, in any memory layout; [`Self::evaluate_on`] takes those of a GPU.
+    /// Rows are used as they are: normalise them first if similarities are to be cosines.
     ///
     /// # Errors
     /// [`LossError::Shape`], [`LossError::Dtype`] and [`LossError::Device`] name the input that does
@@ -140,6 +148,8 @@ impl ContrastiveLoss {
     /// The gradients are computed here and now, together with the value; `backward` only scales
     /// them. Second derivatives and the gradient of the temperature are not part of the graph.
     ///
+    /// Tensors are on the CPU; [`Self::forward_on`] takes those of a GPU.
+    ///
     /// # Errors
     /// As [`Self::evaluate`].
     pub fn forward(
@@ -148,20 +158,8 @@ impl ContrastiveLoss {
         keys: &Tensor,
         negatives: Negatives<'_>,
     ) -> Result<Tensor, LossError> {
-        let tracked = match negatives {
-            Negatives::Shared(negatives) => negatives.track_op(),
-            Negatives::InBatch(_) | Negatives::InLargerBatch { .. } => false,
-        };
-        let wanted = WantedGradients {
-            keys: keys.track_op(),
-            negatives: tracked,
-        };
-        let output = self.evaluate(queries, keys, negatives, wanted)?;
-        match negatives {
-            Negatives::Shared(negatives) => autograd::of_three(output, queries, keys, negatives),
-            Negatives::InBatch(_) => autograd::of_two(output, queries, keys),
-            Negatives::InLargerBatch { .. } => autograd::of_two(output, queries, &keys.detach()),
-        }
+        let output = self.evaluate(queries, keys, negatives, tracked(keys, negatives))?;
+        autograd::of_output(output, queries, keys, negatives)
     }
 
     fn evaluate_shared(

@@ -71,7 +71,8 @@ pub fn nt_xent(
     })
 }
 
-/// [`nt_xent`] as a scalar f32 tensor that candle's `backward` can follow into both views.
+/// [`nt_xent`] as a scalar f32 tensor that candle's `backward` can follow into both views, which are on the CPU;
+/// [`nt_xent_forward_on`](crate::nt_xent_forward_on) takes those of a GPU.
 ///
 /// # Errors
 /// As [`nt_xent`].

@@ -166,3 +166,17 @@ fn errors_cross_into_candles_result() {
         "{message}"
     );
 }
+
+#[test]
+fn tensors_of_a_gpu_are_told_where_to_go() {
+    // No other device can be had without its driver; the words are the same.
+    let (input, got) = ("queries", Device::Cpu);
+    let message = LossError::Device { input, got }.to_string();
+    for part in [
+        "queries: expected a tensor on the CPU",
+        "evaluate_on and forward_on",
+        "feature `cuda`",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+}

@@ -4,7 +4,6 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use candle_core::Device;
 use clap::Args;
 use eqco_core::{Alpha, LossConfig};
 use eqco_data::recipe::{Recipe, RecipeConfig};
@@ -12,10 +11,11 @@ use eqco_data::{Split, open};
 use eqco_eval::{AtCount, ContrastConfig, ContrastResult, contrast, find_checkpoint};
 use eqco_models::Encoder;
 use eqco_models::checkpoint::{self, Checkpoint};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use super::compute::{ComputeArgs, ComputedOn};
 use super::output::print;
-use super::source::{start_threads, training_value};
+use super::source::training_value;
 
 /// Stands before the names of the momentum encoder's tensors in a checkpoint.
 const MOMENTUM_ENCODER: &str = "momentum_encoder.";
@@ -50,20 +50,27 @@ pub(super) struct ContrastArgs {
     /// Seed of views and draws
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     seed: u64,
-    /// Threads; 0 for one a core
-    #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
-    threads: u16,
+    #[command(flatten)]
+    compute: ComputeArgs,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
 }
 
+/// The JSON form: the result, and where it was computed.
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    result: &'a ContrastResult,
+    computed_on: ComputedOn,
+}
+
 pub(super) fn run(arguments: &ContrastArgs) -> Result<()> {
-    start_threads(arguments.threads)?;
+    let compute = arguments.compute.start()?;
     let path = find_checkpoint(&arguments.checkpoint)?;
     let checkpoint = checkpoint::load(&path)?;
     let config = arguments.config(&checkpoint)?;
-    let encoder = Encoder::from_checkpoint(&checkpoint, &Device::Cpu)?;
+    let encoder = compute.encoder(&checkpoint, &path)?;
     let momentum_encoder = momentum_encoder(&checkpoint, &encoder, &path)?;
     let recipe: RecipeConfig = setting(&checkpoint, "/data/recipe")?;
     let source = match &arguments.data {
@@ -87,7 +94,12 @@ pub(super) fn run(arguments: &ContrastArgs) -> Result<()> {
         &config,
     )?;
     if arguments.json {
-        return print(&serde_json::to_string_pretty(&result)?);
+        let computed_on = compute.provenance();
+        let report = Report {
+            computed_on,
+            result: &result,
+        };
+        return print(&serde_json::to_string_pretty(&report)?);
     }
     print(&table(&result, &name))
 }

@@ -50,9 +50,9 @@ pub(super) fn run(arguments: &FinetuneArgs) -> Result<()> {
         outcomes.push((*start, result));
     }
     let metadata = source.checkpoint.metadata.clone();
-    let origin = source.origin(digest);
+    let provenance = source.provenance(digest);
     let by_key = outcomes.iter().map(|(start, result)| (start.key(), result));
-    let text = as_json(&origin, by_key)?;
+    let text = as_json(&provenance, by_key)?;
     // The result is printed even where it cannot be written.
     let written = match (folder, tuned) {
         (Some(folder), Some((classifier, encoder))) => {

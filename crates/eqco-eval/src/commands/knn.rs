@@ -39,7 +39,7 @@ pub(super) fn run(arguments: &KnnArgs) -> Result<()> {
     }
     if arguments.subjects.json {
         let by_key = outcomes.iter().map(|(row, outcome)| (row.key(), outcome));
-        return print(&as_json(&subjects.checkpoint, by_key)?);
+        return print(&as_json(&subjects.provenance, by_key)?);
     }
     let mut table = ResultTable::new(&["kNN top-1 %"]);
     for (row, outcome) in &outcomes {

@@ -48,7 +48,7 @@ pub(super) fn run(arguments: &LinearArgs) -> Result<()> {
     }
     if arguments.subjects.json {
         let by_key = outcomes.iter().map(|(row, outcome)| (row.key(), outcome));
-        return print(&as_json(&subjects.checkpoint, by_key)?);
+        return print(&as_json(&subjects.provenance, by_key)?);
     }
     let mut table = ResultTable::new(&["linear top-1 %", "training part %"]);
     for (row, outcome) in &outcomes {

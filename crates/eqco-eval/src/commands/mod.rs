@@ -1,5 +1,6 @@
 //! The commands of the program, one file each. Results go to stdout; everything else to stderr.
 
+mod compute;
 mod contrast;
 mod embed;
 mod finetune;

@@ -208,9 +208,12 @@ fn print_as_json(
         });
         json!({"query": found.path, "neighbours": neighbours.collect::<Vec<_>>()})
     };
+    let image_size = source.view.image_size;
+    let provenance = source.provenance(rows.encoder_sha256.clone());
     let json = json!({
-        "image_size": source.view.image_size,
-        "checkpoint": source.origin(rows.encoder_sha256.clone()),
+        "image_size": image_size,
+        "checkpoint": provenance.checkpoint,
+        "computed_on": provenance.computed_on,
         "train": {"origin": rows.origin, "count": rows.count()},
         "picture": picture,
         "queries": found.iter().map(of_query).collect::<Vec<_>>(),

@@ -6,19 +6,20 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::source::CheckpointOrigin;
+use super::source::Provenance;
 
-/// The JSON form: `{"checkpoint": {…}, "results": {"pretrained": {…}, …}}`, every result with its
+/// The JSON form: `{"checkpoint": {…}, "computed_on": {…}, "results": {"pretrained": {…}, …}}`, every result with its
 /// protocol.
 #[derive(Serialize)]
 struct Report<'a> {
-    checkpoint: &'a CheckpointOrigin,
+    #[serde(flatten)]
+    provenance: &'a Provenance,
     results: Map<String, Value>,
 }
 
 /// Results by their keys as the text of one JSON object.
 pub(super) fn as_json<Outcome: Serialize>(
-    checkpoint: &CheckpointOrigin,
+    provenance: &Provenance,
     outcomes: impl IntoIterator<Item = (impl Into<String>, Outcome)>,
 ) -> Result<String> {
     let results = outcomes
@@ -26,7 +27,7 @@ pub(super) fn as_json<Outcome: Serialize>(
         .map(|(key, outcome)| Ok((key.into(), serde_json::to_value(outcome)?)));
     let results = results.collect::<Result<_>>()?;
     Ok(serde_json::to_string_pretty(&Report {
-        checkpoint,
+        provenance,
         results,
     })?)
 }

@@ -3,18 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use candle_core::Device;
 use clap::Args;
 use eqco_eval::find_checkpoint;
 use eqco_eval::report::{
     PictureSection, Pictures, Run, choose_for_pictures, find_runs, write_report,
 };
-use eqco_models::Encoder;
 use eqco_models::checkpoint;
 use eqco_models::error::ModelError;
 
+use super::compute::{Compute, ComputeArgs};
 use super::output::print;
-use super::source::{open_images, start_threads, training_value, view};
+use super::source::{open_images, training_value, view};
 use super::subjects::{Row, represent_with_bar};
 
 /// Flags of `report`.
@@ -34,16 +33,15 @@ pub(super) struct ReportArgs {
     /// [default: the run's own limit on training images, all test images]
     #[arg(long, value_name = "IMAGES")]
     limit: Option<usize>,
-    /// Threads; 0 for one a core
-    #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
-    threads: u16,
+    #[command(flatten)]
+    compute: ComputeArgs,
     /// The run, by folder or name, whose pictures are shown [default: the one with the best linear top-1]
     #[arg(long, value_name = "RUN")]
     picture: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: &ReportArgs) -> Result<()> {
-    let threads = start_threads(arguments.threads)?;
+    let compute = arguments.compute.start()?;
     let folders = find_runs(&arguments.runs)?;
     let runs = folders.iter().map(|folder| Run::read(folder));
     let runs: Vec<Run> = runs.collect::<Result<_, _>>()?;
@@ -52,7 +50,7 @@ pub(super) fn run(arguments: &ReportArgs) -> Result<()> {
             eprintln!("note: {}: {note}", run.path().display());
         }
     }
-    let pictures = picture_section(arguments, &runs, threads)?;
+    let pictures = picture_section(arguments, &runs, &compute)?;
     let written = write_report(&runs, &pictures, &arguments.out)?;
     print(&format!(
         "{}: {} runs, {} figures, {:.1} MB; the figures as files in {}",
@@ -65,7 +63,11 @@ pub(super) fn run(arguments: &ReportArgs) -> Result<()> {
 }
 
 /// The pictures. What cannot be shown is an error where it was asked for by name, and otherwise a sentence in the report.
-fn picture_section(arguments: &ReportArgs, runs: &[Run], threads: usize) -> Result<PictureSection> {
+fn picture_section(
+    arguments: &ReportArgs,
+    runs: &[Run],
+    compute: &Compute,
+) -> Result<PictureSection> {
     let chosen = match &arguments.picture {
         Some(wanted) => Some(find_run(runs, wanted)?),
         None => choose_for_pictures(runs),
@@ -80,7 +82,7 @@ fn picture_section(arguments: &ReportArgs, runs: &[Run], threads: usize) -> Resu
             reason: reason.to_owned(),
         });
     };
-    match pictures(arguments, run, threads) {
+    match pictures(arguments, run, compute) {
         Ok(pictures) => Ok(PictureSection::Made(Box::new(pictures))),
         Err(error) if is_asked_for => Err(error),
         Err(error) => {
@@ -117,7 +119,7 @@ fn find_run<'a>(runs: &'a [Run], wanted: &Path) -> Result<&'a Run> {
     })
 }
 
-fn pictures(arguments: &ReportArgs, run: &Run, threads: usize) -> Result<Pictures> {
+fn pictures(arguments: &ReportArgs, run: &Run, compute: &Compute) -> Result<Pictures> {
     let path = find_checkpoint(run.path())?;
     let checkpoint = checkpoint::load(&path)?;
     let source = arguments.data.as_deref().or_else(|| run.data_source());
@@ -133,10 +135,9 @@ fn pictures(arguments: &ReportArgs, run: &Run, threads: usize) -> Result<Picture
     let images = open_images(
         source,
         limits,
-        view(checkpoint.metadata.image_size, threads),
+        view(checkpoint.metadata.image_size, compute.threads),
     )?;
-    let encoder = Encoder::from_checkpoint(&checkpoint, &Device::Cpu)
-        .with_context(|| format!("the encoder of {} cannot be built", path.display()))?;
+    let encoder = compute.encoder(&checkpoint, &path)?;
     let found = represent_with_bar(&encoder, Row::Pretrained.name(), &images)?;
     Ok(Pictures::new(run, &images, &found.features)?)
 }

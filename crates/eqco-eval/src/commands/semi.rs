@@ -82,7 +82,7 @@ pub(super) fn run(arguments: &SemiArgs) -> Result<()> {
         let by_share = results
             .iter()
             .map(|result| (result.share.to_string(), result));
-        return print(&as_json(&source.origin(digest), by_share)?);
+        return print(&as_json(&source.provenance(digest), by_share)?);
     }
     let starts: Vec<Start> = starts.iter().map(|(start, _)| *start).collect();
     print(&table(&images, &starts, &results))

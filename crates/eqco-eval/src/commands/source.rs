@@ -1,11 +1,9 @@
-//! What every command starts from: a checkpoint, a data set and threads.
+//! What every command starts from: a checkpoint and a data set.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 
 use anyhow::{Context, Result, anyhow};
-use candle_core::Device;
 use clap::Args;
 use eqco_data::{Dataset, Split, limited, open};
 use eqco_eval::{EvalImages, View, find_checkpoint};
@@ -14,6 +12,8 @@ use eqco_models::checkpoint::{self, Checkpoint, CheckpointMetadata};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::Value;
+
+use super::compute::{Compute, ComputeArgs, ComputedOn};
 
 /// The checkpoint, as an argument or as a flag.
 #[derive(Args, Debug)]
@@ -44,7 +44,7 @@ impl CheckpointArgs {
     }
 }
 
-/// The images, and with how many threads they are worked on.
+/// The images, and what works on them.
 #[derive(Args, Debug)]
 pub(super) struct DataArgs {
     /// Images: a manifest's name ("embedded", "cifar10", ...) or a path
@@ -57,9 +57,8 @@ pub(super) struct DataArgs {
     /// Side of the square images in pixels [default: what the training configuration says]
     #[arg(long, value_name = "PIXELS")]
     image_size: Option<usize>,
-    /// Threads; 0 for one a core
-    #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
-    threads: u16,
+    #[command(flatten)]
+    compute: ComputeArgs,
 }
 
 /// A checkpoint that has been read, and where its images are.
@@ -68,6 +67,7 @@ pub(super) struct Source {
     pub(super) checkpoint: Checkpoint,
     /// How images are seen.
     pub(super) view: View,
+    pub(super) compute: Compute,
     data: String,
     limit: Option<usize>,
 }
@@ -81,10 +81,17 @@ pub(super) struct CheckpointOrigin {
     pub(super) metadata: CheckpointMetadata,
 }
 
+/// Where figures come from: the first parts of every JSON result.
+#[derive(Debug, Serialize)]
+pub(super) struct Provenance {
+    pub(super) checkpoint: CheckpointOrigin,
+    pub(super) computed_on: ComputedOn,
+}
+
 impl DataArgs {
-    /// Starts the threads and reads the checkpoint that `given` means.
+    /// Makes the device ready and reads the checkpoint that `given` means.
     pub(super) fn open(&self, given: &Path) -> Result<Source> {
-        let threads = start_threads(self.threads)?;
+        let compute = self.compute.start()?;
         let path = find_checkpoint(given)?;
         let checkpoint = checkpoint::load(&path)?;
         let metadata = &checkpoint.metadata;
@@ -95,24 +102,15 @@ impl DataArgs {
         Ok(Source {
             data: data.to_owned(),
             limit: self.limit,
-            view: view(self.image_size.unwrap_or(metadata.image_size), threads),
+            view: view(
+                self.image_size.unwrap_or(metadata.image_size),
+                compute.threads,
+            ),
+            compute,
             path,
             checkpoint,
         })
     }
-}
-
-/// Sizes the one pool that all kernels share, 0 for one thread a core; answers with its size.
-pub(super) fn start_threads(threads: u16) -> Result<usize> {
-    let threads = match threads {
-        0 => thread::available_parallelism().map_or(1, usize::from),
-        threads => usize::from(threads),
-    };
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build_global();
-    pool.with_context(|| format!("{threads} threads cannot be started"))?;
-    Ok(threads)
 }
 
 /// Opens both parts of a data set, with at most so many images of the training and of the test part.
@@ -162,8 +160,7 @@ impl Source {
 
     /// The encoder of the checkpoint.
     pub(super) fn encoder(&self) -> Result<Encoder> {
-        Encoder::from_checkpoint(&self.checkpoint, &Device::Cpu)
-            .with_context(|| format!("the encoder of {} cannot be built", self.path.display()))
+        self.compute.encoder(&self.checkpoint, &self.path)
     }
 
     /// The encoder as it was before the first step of the run that wrote the checkpoint. `flag` asked for it.
@@ -173,22 +170,18 @@ impl Source {
         let seed = seed.ok_or_else(|| {
             anyhow!("the checkpoint does not hold the seed of its run: leave {flag} away")
         })?;
-        let (encoder, head) = (&metadata.encoder, &metadata.projection_head);
-        Ok(Encoder::new(
-            encoder,
-            head,
-            metadata.normalization,
-            seed,
-            &Device::Cpu,
-        )?)
+        self.compute.untrained(metadata, seed)
     }
 
-    /// What results say about the checkpoint.
-    pub(super) fn origin(self, encoder_sha256: String) -> CheckpointOrigin {
-        CheckpointOrigin {
-            path: self.path,
-            encoder_sha256,
-            metadata: self.checkpoint.metadata,
+    /// What results say about the checkpoint and the device.
+    pub(super) fn provenance(self, encoder_sha256: String) -> Provenance {
+        Provenance {
+            checkpoint: CheckpointOrigin {
+                path: self.path,
+                encoder_sha256,
+                metadata: self.checkpoint.metadata,
+            },
+            computed_on: self.compute.provenance(),
         }
     }
 }

@@ -5,7 +5,7 @@ use clap::Args;
 use eqco_eval::{EvalImages, FeaturePair, Representation, raw_pixels, represent};
 use eqco_models::Encoder;
 
-use super::source::{CheckpointArgs, CheckpointOrigin, DataArgs, Source, image_bar};
+use super::source::{CheckpointArgs, DataArgs, Provenance, Source, image_bar};
 
 /// Flags that both commands have.
 #[derive(Args, Debug)]
@@ -27,8 +27,8 @@ pub(super) struct SubjectArgs {
 
 /// Representations to be measured, in the order of the table.
 pub(super) struct Subjects {
-    /// Where the encoder comes from.
-    pub(super) checkpoint: CheckpointOrigin,
+    /// Where the encoder comes from and where it ran.
+    pub(super) provenance: Provenance,
     /// Name of the training part.
     pub(super) data_name: String,
     /// The features with the row that they belong to.
@@ -108,7 +108,7 @@ impl OpenedSubjects<'_> {
         }
         let data_name = features[0].1.train().origin().data.clone();
         Ok(Subjects {
-            checkpoint: source.origin(found.encoder_sha256),
+            provenance: source.provenance(found.encoder_sha256),
             data_name,
             features,
         })

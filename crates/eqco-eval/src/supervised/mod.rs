@@ -68,7 +68,8 @@ pub struct SupervisedResult {
 /// along a cosine to 0, and weights decay by 1e-4: ImageNet's 0.05·batch/256 teaches too little in the few thousand steps that
 /// small data sets make. Test images are seen whole, by running statistics.
 ///
-/// The result depends on the settings, the images and the number of threads of the rayon pool.
+/// Training and measuring run where the classifier is, by its kernels; losses and logits come to host memory. The result depends
+/// on the settings, the images, the device and, on the CPU, the number of threads of the rayon pool.
 ///
 /// # Errors
 /// [`EvalError::InvalidSetting`], [`EvalError::TrainingDiverged`] when a loss is not finite, [`EvalError::Data`] and
@@ -154,7 +155,8 @@ impl<'a> Trainer<'a> {
         let parameters = classifier.parameters();
         Ok(Self {
             classifier,
-            optimizer: Optimizer::new(&config.optimizer(), parameters)?,
+            optimizer: Optimizer::new(&config.optimizer(), parameters)?
+                .with_backend(classifier.backend()),
             gradients: Gradients::new(parameters)?,
             schedule: Schedule::new(&plan.schedule(), plan.batch_size)?,
             image_size: plan.recipe.image_size,

@@ -42,6 +42,10 @@ fn the_loss_rises_with_the_negatives_to_that_of_all_others() {
     ));
     let found: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(found["images"], 96);
+    assert_eq!(
+        found["computed_on"],
+        json!({"device": "cpu", "backend": "portable"})
+    );
     let all = &found["with_all"];
     assert_eq!(all["negative_count"], 31);
     let at = found["at_counts"].as_array().unwrap();

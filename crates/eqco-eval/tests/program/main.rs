@@ -1,6 +1,7 @@
 //! The program as a user meets it: a checkpoint in, a table or JSON out.
 
 mod contrast;
+mod device;
 mod embed;
 mod neighbors;
 mod training;

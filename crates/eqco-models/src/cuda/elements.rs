@@ -1,4 +1,4 @@
-//! Launches over flat arrays.
+//! Launches over flat arrays and over rows.
 
 use candle_core::{DType, Result, Tensor};
 use eqco_core::cuda::{Launch, address, address_mut};
@@ -39,6 +39,13 @@ pub(crate) fn across(kernel: &'static str, threads: usize) -> Launch {
     Launch::new(kernel)
         .grid(threads.div_ceil(THREADS), 1, 1)
         .block(THREADS, 1)
+}
+
+/// Blocks of eight warps, one for each row.
+pub(crate) fn a_warp_each(kernel: &'static str, rows: usize) -> Launch {
+    Launch::new(kernel)
+        .grid(rows.div_ceil(8), 1, 1)
+        .block(32, 8)
 }
 
 impl Cuda {

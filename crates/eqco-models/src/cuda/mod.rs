@@ -20,7 +20,7 @@ use eqco_core::cuda::{CudaError, Kernels, Launch, Queue};
 
 pub(crate) use self::columns::Columns;
 pub use self::config::CudaConfig;
-pub(crate) use self::elements::{across, by_type, vector_of};
+pub(crate) use self::elements::{a_warp_each, across, by_type, vector_of};
 pub(crate) use self::libraries::Libraries;
 pub(crate) use self::many::{Arrays, Many};
 pub(crate) use self::matrix::Matrix;

@@ -1,9 +1,11 @@
 //! Cross-entropy of a classifier: the mean over the batch of ln Σ exp(logits) − logit of the label.
 
-use candle_core::{DType, Result, bail};
+use candle_core::{DType, Result, Tensor, bail};
+use eqco_core::cuda::{Launch, address, address_mut};
 use rayon::prelude::*;
 
 use super::access::{read, write};
+use crate::cuda::{Cuda, a_warp_each};
 use crate::profile::{Phase, Work, bytes_of};
 use crate::tape::{Activation, Tape};
 
@@ -18,6 +20,60 @@ const ROWS: usize = 64;
 /// # Errors
 /// When the logits are not two-dimensional or without rows, or the labels are not N numbers below C.
 pub fn cross_entropy(tape: &mut Tape, logits: &Activation, labels: &[u32]) -> Result<Activation> {
+    let (rows, classes) = checked(logits, labels)?;
+    let mut loss = tape.allocate(1, DType::F32)?;
+    let probabilities = tape.allocate((rows, classes), DType::F32)?;
+    let _span = tape.profiler().span(|| {
+        Work::new("cross_entropy", Phase::Forward)
+            .moving(bytes_of([logits.tensor(), probabilities.tensor()]))
+    });
+    let labels = match tape.backend().cuda() {
+        Some(cuda) => {
+            let labels = Tensor::from_slice(labels, rows, logits.tensor().device())?;
+            forward_on(cuda, &labels, [logits, &probabilities, &loss])?;
+            Labels::OnDevice(labels)
+        }
+        None => {
+            let mean = read(logits.tensor(), |x| {
+                write(probabilities.tensor(), |p| forward(classes, labels, x, p))
+            })??;
+            write(loss.tensor(), |value: &mut [f32]| value[0] = mean as f32)?;
+            Labels::InHostMemory(labels.to_vec())
+        }
+    };
+    let slot = logits.slot();
+    tape.record(&mut loss, move |gradient, pass| {
+        let Some(slot) = slot else { return Ok(()) };
+        let _span = pass.profiler().span(|| {
+            Work::new("cross_entropy", Phase::Backward)
+                .moving(bytes_of([probabilities.tensor(), probabilities.tensor()]))
+        });
+        // Nothing else holds the probabilities: they become the gradient in place.
+        match (&labels, pass.backend().cuda()) {
+            (Labels::OnDevice(labels), Some(cuda)) => {
+                backward_on(cuda, labels, gradient.tensor(), &probabilities)?;
+            }
+            (Labels::InHostMemory(labels), None) => {
+                let outer = read(gradient.tensor(), |g: &[f32]| g[0])?;
+                write(probabilities.tensor(), |p| {
+                    backward(classes, labels, outer / rows as f32, p)
+                })?;
+            }
+            _ => bail!("cross_entropy: expected the family of kernels of the forward pass"),
+        }
+        pass.give(&slot, probabilities)
+    });
+    Ok(loss)
+}
+
+/// Where the family that computes reads labels.
+enum Labels {
+    InHostMemory(Vec<u32>),
+    OnDevice(Tensor),
+}
+
+/// The number of rows and of classes, once logits and labels fit each other.
+fn checked(logits: &Activation, labels: &[u32]) -> Result<(usize, usize)> {
     let &[rows, classes] = logits.dims() else {
         bail!("cross_entropy: expected [N,C], found {:?}", logits.dims())
     };
@@ -33,31 +89,52 @@ pub fn cross_entropy(tape: &mut Tape, logits: &Activation, labels: &[u32]) -> Re
             labels[row]
         );
     }
-    let mut loss = tape.allocate(1, DType::F32)?;
-    let probabilities = tape.allocate((rows, classes), DType::F32)?;
-    let _span = tape.profiler().span(|| {
-        Work::new("cross_entropy", Phase::Forward)
-            .moving(bytes_of([logits.tensor(), probabilities.tensor()]))
-    });
-    let mean = read(logits.tensor(), |x| {
-        write(probabilities.tensor(), |p| forward(classes, labels, x, p))
-    })??;
-    write(loss.tensor(), |value: &mut [f32]| value[0] = mean as f32)?;
-    let (slot, labels) = (logits.slot(), labels.to_vec());
-    tape.record(&mut loss, move |gradient, pass| {
-        let Some(slot) = slot else { return Ok(()) };
-        let _span = pass.profiler().span(|| {
-            Work::new("cross_entropy", Phase::Backward)
-                .moving(bytes_of([probabilities.tensor(), probabilities.tensor()]))
-        });
-        let outer = read(gradient.tensor(), |g: &[f32]| g[0])?;
-        // Nothing else holds the probabilities: they become the gradient in place.
-        write(probabilities.tensor(), |p| {
-            backward(classes, &labels, outer / rows as f32, p)
-        })?;
-        pass.give(&slot, probabilities)
-    });
-    Ok(loss)
+    Ok((rows, classes))
+}
+
+/// The softmax of every row and the mean loss, by CUDA's kernels.
+fn forward_on(
+    cuda: &Cuda,
+    labels: &Tensor,
+    [logits, probabilities, loss]: [&Activation; 3],
+) -> Result<()> {
+    let (rows, classes) = logits.tensor().dims2()?;
+    let losses = Tensor::zeros(rows, DType::F64, labels.device())?;
+    let of_rows = a_warp_each("cross_entropy_rows", rows)
+        .arg(address(logits.tensor())?)
+        .arg(address(labels)?)
+        .arg(address_mut(probabilities.tensor())?)
+        .arg(address_mut(&losses)?)
+        .arg(rows)
+        .arg(classes);
+    let mean = Launch::new("cross_entropy_mean")
+        .block(32, 1)
+        .arg(address(&losses)?)
+        .arg(address_mut(loss.tensor())?)
+        .arg(rows);
+    // SAFETY: the arguments are those of the kernels; labels are below the number of classes.
+    unsafe {
+        cuda.launch(&of_rows)?;
+        cuda.launch(&mean)
+    }
+}
+
+/// In place: the gradient of the logits from their softmax, by CUDA's kernel. `outer` is one number.
+fn backward_on(
+    cuda: &Cuda,
+    labels: &Tensor,
+    outer: &Tensor,
+    probabilities: &Activation,
+) -> Result<()> {
+    let (rows, classes) = probabilities.tensor().dims2()?;
+    let launch = a_warp_each("cross_entropy_gradient", rows)
+        .arg(address(labels)?)
+        .arg(address(outer)?)
+        .arg(address_mut(probabilities.tensor())?)
+        .arg(rows)
+        .arg(classes);
+    // SAFETY: the arguments are those of the kernel.
+    unsafe { cuda.launch(&launch) }
 }
 
 /// Fills `p` with the softmax of every row of `x`; the mean loss.

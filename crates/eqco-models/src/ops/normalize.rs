@@ -1,10 +1,11 @@
 //! L2 normalisation of embeddings: y = x / max(‖x‖, ε).
 
 use candle_core::{DType, Result, bail};
-use eqco_core::cuda::{Launch, address, address_mut};
+use eqco_core::cuda::{address, address_mut};
 use rayon::prelude::*;
 
 use super::access::{read, write};
+use crate::cuda::a_warp_each;
 use crate::profile::{Phase, Work, bytes_of};
 use crate::tape::{Activation, Tape};
 
@@ -71,13 +72,6 @@ pub fn l2_normalize(tape: &mut Tape, input: &Activation) -> Result<Activation> {
         pass.give(&slot, gradient)
     });
     Ok(output)
-}
-
-/// Blocks of eight warps, one for each row.
-fn a_warp_each(kernel: &'static str, rows: usize) -> Launch {
-    Launch::new(kernel)
-        .grid(rows.div_ceil(8), 1, 1)
-        .block(32, 8)
 }
 
 fn forward(dim: usize, x: &[f32], y: &mut [f32]) {

@@ -30,6 +30,11 @@ pub fn on_every_family(run: impl Fn() -> Result<()>) -> Result<()> {
     }
 }
 
+/// The family of this thread.
+pub fn family() -> Backend {
+    FAMILY.with_borrow(Backend::clone)
+}
+
 /// A pass with the family of this thread.
 pub fn tape(mode: Mode, pool: &Arc<BufferPool>) -> Tape {
     FAMILY.with_borrow(|family| Tape::new(mode, pool).with_backend(family))

@@ -4,6 +4,7 @@
 
 mod bf16;
 mod classifier;
+mod cross_entropy;
 mod differentiate;
 mod encoder;
 mod families;

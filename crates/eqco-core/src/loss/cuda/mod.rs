@@ -28,13 +28,13 @@ mod transposed;
 use candle_core::{DType, Tensor};
 
 use super::checks::{self, Home};
-use super::{ContrastiveLoss, LossOutput, WantedGradients};
+use super::{ContrastiveLoss, LossOutput, WantedGradients, autograd, tracked};
 use crate::cuda::{KERNELS, Launch, Queue};
 use crate::error::LossError;
 use crate::margin::LossConfig;
 use crate::negatives::{NegativeDraw, Negatives};
 use memory::Memory;
-pub use nt_xent::{enqueue_nt_xent, nt_xent_on};
+pub use nt_xent::{enqueue_nt_xent, nt_xent_forward_on, nt_xent_on};
 use operands::Format;
 pub use outcome::PendingFigures;
 pub use pending::PendingLoss;
@@ -107,6 +107,26 @@ impl ContrastiveLoss {
         checks::inputs(Home::Queue(queue), queries, keys, negatives)?;
         let memory = Memory::on(queries.device());
         self.evaluate_in((queue, &memory), queries, keys, negatives, wanted)
+    }
+
+    /// [`Self::forward`] by the kernels of `queue`, on whose device all tensors must lie: a scalar f32 tensor there that
+    /// candle's `backward` can follow. The gradients are computed here and now; candle scales them in its own stream for the
+    /// device, so that both passes belong on the thread that made the queue.
+    ///
+    /// A queue loads its kernels to the device once: keep it as long as the loop that trains.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate_on`].
+    pub fn forward_on(
+        &self,
+        queue: &Queue,
+        queries: &Tensor,
+        keys: &Tensor,
+        negatives: Negatives<'_>,
+    ) -> Result<Tensor, LossError> {
+        let wanted = tracked(keys, negatives);
+        let output = self.evaluate_on(queue, queries, keys, negatives, wanted)?;
+        autograd::of_output(output, queries, keys, negatives)
     }
 
     fn evaluate_in(

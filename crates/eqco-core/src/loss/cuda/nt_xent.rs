@@ -7,8 +7,8 @@ use super::outcome::Pairs;
 use super::{PendingLoss, Stage, gradient, operands, shared};
 use crate::cuda::Queue;
 use crate::error::LossError;
-use crate::loss::LossOutput;
 use crate::loss::checks::{self, Home};
+use crate::loss::{LossOutput, autograd};
 use crate::margin::LossConfig;
 
 /// [`crate::nt_xent`] by the kernels of `queue`, on whose device both views must lie; so do the gradients.
@@ -42,6 +42,20 @@ pub fn enqueue_nt_xent(
     checks::views(Home::Queue(queue), first_view, second_view)?;
     let memory = Memory::on(first_view.device());
     nt_xent_in((queue, &memory), config, first_view, second_view)
+}
+
+/// [`nt_xent_on`] as a scalar f32 tensor that candle's `backward` can follow into both views, on the thread that made the queue.
+///
+/// # Errors
+/// As [`nt_xent_on`].
+pub fn nt_xent_forward_on(
+    queue: &Queue,
+    config: &LossConfig,
+    first_view: &Tensor,
+    second_view: &Tensor,
+) -> Result<Tensor, LossError> {
+    let output = nt_xent_on(queue, config, first_view, second_view)?;
+    autograd::of_two(output, first_view, second_view)
 }
 
 pub(super) fn nt_xent_in(

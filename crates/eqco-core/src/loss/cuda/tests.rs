@@ -2,6 +2,7 @@
 
 mod compare;
 mod drawn;
+mod graph;
 pub(super) mod guard;
 mod inputs;
 mod nt_xent;
