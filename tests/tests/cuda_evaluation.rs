@@ -12,8 +12,9 @@ use eqco_eval::{
     AtCount, ContrastConfig, EncoderOutput, EvalImages, KnnConfig, SupervisedConfig,
     SupervisedResult, View, contrast, encoder_sha256, image_rows, knn, represent, train_supervised,
 };
-use eqco_models::backend::Backend;
+use eqco_models::backend::{Backend, BackendName};
 use eqco_models::cuda::Cuda;
+use eqco_models::tape::Mode;
 use eqco_models::{
     Architecture, Classifier, Encoder, EncoderConfig, HeadKind, Normalization,
     ProjectionHeadConfig, Stem,
@@ -45,7 +46,17 @@ fn encoders() -> Result<Option<[Encoder; 2]>> {
     };
     let normalization = Normalization::FASHION_MNIST;
     let portable = Encoder::new(&config, &head, normalization, 1, &Device::Cpu)?;
+    // Running statistics of an initialisation are 0 and 1, with which half of the arithmetic drops out.
+    let noise: Vec<u8> = (0..16 * SIDE * SIDE * 3)
+        .map(|at| (at * at % 251) as u8)
+        .collect();
+    let noise = portable.upload(&noise, SIDE)?;
+    for _ in 0..3 {
+        portable.embed(&mut portable.tape(Mode::Training), &noise)?;
+    }
     let emulated = portable.duplicate()?.with_backend(cuda);
+    let names = [&portable, &emulated].map(|encoder| encoder.backend().name());
+    assert_eq!(names, [BackendName::Portable, BackendName::Cuda]);
     Ok(Some([portable, emulated]))
 }
 
@@ -152,8 +163,8 @@ fn losses_at_other_numbers_of_negatives_are_those_of_the_portable_kernels() -> R
         every.flat_map(numbers).collect::<Vec<f64>>()
     };
     for (a, b) in all(&found).iter().zip(all(&expected)) {
-        // Similarities over a temperature of 0.2, from embeddings that are near to 1e-5.
-        assert!((a - b).abs() <= 1e-4, "{a}, expected {b}");
+        // Similarities of unit rows that are near to 2e-7, over a temperature of 0.2.
+        assert!((a - b).abs() <= 1e-5, "{a}, expected {b}");
     }
     assert!(found.with_all.loss > found.at_counts[0].loss);
     Ok(())
@@ -162,6 +173,7 @@ fn losses_at_other_numbers_of_negatives_are_those_of_the_portable_kernels() -> R
 /// Two epochs of two steps, and the tuned weights.
 fn tuned(encoder: &Encoder) -> Result<(SupervisedResult, Vec<Vec<f32>>)> {
     let classifier = Classifier::on_encoder(encoder, 10)?;
+    assert_eq!(classifier.backend().name(), encoder.backend().name());
     let config = SupervisedConfig {
         epochs: 2,
         least_steps: 0,
@@ -193,11 +205,11 @@ fn fine_tuning_is_that_of_the_portable_kernels() -> Result<()> {
     assert_eq!(found.plan.steps, 4);
     for (a, b) in found.epochs.iter().zip(&expected.epochs) {
         let error = (a.train_loss - b.train_loss).abs();
-        assert!(error <= 1e-4, "{a:?}, expected {b:?}");
+        assert!(error <= 1e-5, "{a:?}, expected {b:?}");
     }
-    // Four steps apart: a ReLU's input near 0 may turn in one of them.
+    // Four steps, each of which starts from what the last one has left.
     for (a, b) in found_weights.iter().zip(&weights) {
-        assert_near("weights", a, b, 1e-3);
+        assert_near("weights", a, b, 1e-4);
     }
     Ok(())
 }

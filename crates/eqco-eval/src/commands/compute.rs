@@ -16,8 +16,8 @@ use serde::Serialize;
 /// Flags of every command that runs an encoder.
 #[derive(Args, Debug)]
 pub(super) struct ComputeArgs {
-    /// Where the encoder runs: `cpu`, or `cuda:1` for the second GPU; `cuda` is the first one. Everything behind the encoder is
-    /// computed on the CPU
+    /// Where the encoder runs and is trained: `cpu`, or `cuda:1` for the second GPU; `cuda` is the first one. Neighbours, linear
+    /// probe and pictures are computed on the CPU
     #[arg(long, value_name = "DEVICE", default_value_t = DeviceName::Cpu)]
     device: DeviceName,
     /// Threads; 0 for one a core
