@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor, bail};
 
+use crate::augment::{self, SourceImages, View};
 use crate::backend::Backend;
 use crate::buffer::BufferPool;
 use crate::checkpoint::Checkpoint;
@@ -215,6 +216,51 @@ impl Encoder {
             self.precision,
             &self.device,
             &self.backend,
+        )
+    }
+
+    /// Uploads decoded images of any sizes, to make views of with [`Encoder::augment`]: see [`SourceImages::upload`].
+    ///
+    /// # Errors
+    /// When the bytes do not fit the sizes, or the device cannot allocate.
+    pub fn upload_images(&self, pixels: &[u8], sizes: &[(usize, usize)]) -> Result<SourceImages> {
+        let _span = self
+            .profiler
+            .span(|| Work::new("upload", Phase::Other).moving(2 * pixels.len()));
+        SourceImages::upload(pixels, sizes, &self.device)
+    }
+
+    /// Makes one view of each of `images` `[N]` on the GPU: normalised, `[N,S,S,3]` in this encoder's precision, to the bit
+    /// what [`Encoder::upload`] makes of the same views from the CPU.
+    ///
+    /// # Errors
+    /// When the encoder does not compute with CUDA's kernels, there is another number of views than of images, a crop does
+    /// not lie inside its image, or a number is out of its range.
+    pub fn augment(
+        &self,
+        images: &SourceImages,
+        views: &[View],
+        image_size: usize,
+    ) -> Result<Tensor> {
+        let Some(cuda) = self.backend.cuda() else {
+            bail!(
+                "expected CUDA's kernels to make views with, found {}: have the loader finish the views",
+                self.backend
+            );
+        };
+        let bytes =
+            views.len() * image_size * image_size * 3 * self.precision.dtype().size_in_bytes();
+        let _span = self
+            .profiler
+            .span(|| Work::new("augment", Phase::Other).moving(bytes));
+        augment::augment(
+            cuda,
+            images,
+            views,
+            image_size,
+            &self.normalization,
+            self.precision,
+            &self.pool,
         )
     }
 

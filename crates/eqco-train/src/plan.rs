@@ -15,7 +15,7 @@ use eqco_models::Precision;
 use eqco_models::backend::{Backend, BackendError};
 
 use crate::cli::PretrainArgs;
-use crate::config::{Resolved, TrainConfig, explain_margin};
+use crate::config::{AugmentOn, Resolved, TrainConfig, explain_margin};
 use crate::epoch::Position;
 use crate::online_knn::OnlineKnn;
 use crate::run_folder::RunFolder;
@@ -246,7 +246,11 @@ fn two_view_loader(
         workers,
         ..config.data.loader.clone()
     };
-    Ok(Loader::new(train, vec![recipe.clone(), recipe], settings)?)
+    let views = vec![recipe.clone(), recipe];
+    Ok(match config.data.augment_on {
+        AugmentOn::Cpu => Loader::new(train, views, settings)?,
+        AugmentOn::Device => Loader::of_decoded(train, &views, settings)?,
+    })
 }
 
 /// Threads of the loader: a quarter of the kernels' unless the configuration says otherwise. On a CPU, a step takes many
