@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
+use eqco_data::Image;
 use eqco_data::augment::{
     Blur, Region, Scratch, adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation,
     gaussian_blur, horizontal_flip, hue_steps, resized_crop, solarize, to_grayscale,
 };
-use eqco_data::loader::{Loader, LoaderConfig};
-use eqco_data::recipe::{Recipe, RecipeConfig, RecipeName};
-use eqco_data::{DataError, Dataset, Image};
+use eqco_data::recipe::{RecipeConfig, RecipeName};
 use eqco_models::augment::{Adjustment, Crop, View};
 use eqco_models::backend::Backend;
 use eqco_models::cuda::Cuda;
@@ -21,6 +20,7 @@ use eqco_models::{
     Stem,
 };
 use eqco_train::config::{Resolved, TrainConfig, read_assignment};
+use eqco_train::gpu_check::{Pictures, ViewAgreement, compare_views, loaders, picture};
 use eqco_train::step::Trainer;
 use eqco_train::views::both_views;
 
@@ -64,29 +64,11 @@ fn bits(tensor: &Tensor) -> Result<Vec<u32>> {
         .collect())
 }
 
-/// Smooth on the left and of random colours on the right, all of them bright or dark or grey now and then.
-fn picture((width, height): (usize, usize), seed: u32) -> Image {
-    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
-    let mut random = || {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state
-    };
-    let mut pixels = Vec::with_capacity(width * height * 3);
-    for place in 0..width * height {
-        let (x, y) = (place % width, place / width);
-        let noise = random();
-        let [a, b, c, _] = noise.to_le_bytes();
-        pixels.extend(match (2 * x < width, noise >> 28) {
-            (true, _) => [(x * 3) as u8, (y * 5 + x) as u8, (255 - y % 256) as u8],
-            (false, 0) => [a, a, a],
-            (false, 1) => [a, a, b],
-            (false, 2) => [255, 0, c],
-            _ => [a, b, c],
-        });
+fn pictures(count: usize) -> Pictures {
+    Pictures {
+        sizes: SIZES.to_vec(),
+        count,
     }
-    Image::new(width, height, pixels).unwrap()
 }
 
 /// Both sides of a comparison, in one precision.
@@ -132,7 +114,7 @@ fn transform_agrees(change: impl Fn(&mut View), transform: impl Fn(&mut [u8])) -
         return Ok(());
     };
     // The second one keeps its size, so that every colour arrives as it is.
-    let images = [picture((90, 64), 1), picture((SIZE, SIZE), 2)];
+    let images = [picture((90, 64), 1)?, picture((SIZE, SIZE), 2)?];
     let mut views = Vec::new();
     let mut bytes = Vec::new();
     for image in &images {
@@ -174,7 +156,7 @@ fn crops_are_resized_up_and_down_to_the_same_bytes() -> Result<()> {
     let images: Vec<Image> = (0..)
         .zip(SIZES)
         .map(|(seed, size)| picture(size, seed))
-        .collect();
+        .collect::<Result<_, _>>()?;
     for image_size in IMAGE_SIZES {
         // The whole, and from the middle to the lower right corner.
         for share in [1, 2] {
@@ -281,44 +263,47 @@ fn blurs_are_the_same() -> Result<()> {
     Ok(())
 }
 
-/// Pictures of all sizes.
-#[derive(Clone)]
-struct Pictures(usize);
-
-impl Dataset for Pictures {
-    fn name(&self) -> &str {
-        "pictures"
-    }
-    fn len(&self) -> usize {
-        self.0
-    }
-    fn class_names(&self) -> &[String] {
-        &[]
-    }
-    fn label(&self, _: usize) -> Option<u32> {
-        None
-    }
-    fn image(&self, index: usize) -> Result<Image, DataError> {
-        Ok(picture(SIZES[index % SIZES.len()], index as u32))
-    }
-    fn describe(&self, index: usize) -> String {
-        index.to_string()
-    }
-}
-
-/// The same loader twice: of finished views, and of decoded images.
-fn loaders(config: RecipeConfig, count: usize, batch_size: usize) -> Result<[Loader; 2]> {
-    let views = vec![Recipe::new(config)?; 2];
-    let settings = LoaderConfig {
-        batch_size,
-        workers: 1,
-        seed: 3,
-        ..LoaderConfig::default()
+/// 300 pixels: more than a thread each for the blocks that share a view.
+#[test]
+fn large_views_are_the_same_throughout() -> Result<()> {
+    const SIZE: usize = 300;
+    let Some(cuda) = emulated() else {
+        return Ok(());
     };
-    Ok([
-        Loader::new(Arc::new(Pictures(count)), views.clone(), settings.clone())?,
-        Loader::of_decoded(Arc::new(Pictures(count)), &views, settings)?,
-    ])
+    let images = [picture((90, 64), 5)?, picture((2, 410), 6)?];
+    let blur = Blur {
+        kernel_size: 31,
+        sigma: 1.9,
+    };
+    let mut bytes = Vec::new();
+    let mut views = Vec::new();
+    for image in &images {
+        let mut rgb = vec![0; SIZE * SIZE * 3];
+        let scratch = &mut Scratch::default();
+        resized_crop(image, Region::whole(image), (SIZE, SIZE), scratch, &mut rgb);
+        horizontal_flip(&mut rgb, SIZE);
+        adjust_hue(&mut rgb, 0.3);
+        adjust_contrast(&mut rgb, 1.3);
+        adjust_saturation(&mut rgb, 0.6);
+        gaussian_blur(&mut rgb, SIZE, blur.kernel_size, blur.sigma, scratch);
+        solarize(&mut rgb, 128);
+        bytes.extend(rgb);
+        views.push(View {
+            flip: true,
+            adjustments: vec![
+                Adjustment::Hue(hue_steps(0.3)),
+                Adjustment::Contrast(1.3),
+                Adjustment::Saturation(0.6),
+            ],
+            half_kernel: blur.half_kernel(),
+            solarize: Some(128),
+            ..View::whole((image.width(), image.height()))
+        });
+    }
+    let pair = Pair::new(&cuda, Precision::Bf16)?;
+    let [made, expected] = pair.compare(&images, &views, &bytes, SIZE)?;
+    assert!(made == expected);
+    Ok(())
 }
 
 #[test]
@@ -333,20 +318,14 @@ fn whole_recipes_give_the_same_batches() -> Result<()> {
         RecipeName::Fashion,
     ] {
         for image_size in IMAGE_SIZES {
-            let mut config = RecipeConfig::new(name, image_size);
-            config.solarize_probability = Some(0.2);
-            let [finished, decoded] = loaders(config, 24, 12)?;
             for precision in PRECISIONS {
-                let pair = Pair::new(&cuda, precision)?;
-                for (finished, decoded) in finished.epoch(1, 0).zip(decoded.epoch(1, 0)) {
-                    let expected = both_views(&pair.cpu, &finished?, image_size)?;
-                    let made = both_views(&pair.device, &decoded?, image_size)?;
-                    for (made, expected) in made.iter().zip(&expected) {
-                        assert_eq!(made.dims(), &[12, image_size, image_size, 3]);
-                        let same = bits(made)? == bits(expected)?;
-                        assert!(same, "{name:?} {image_size} {precision:?}");
-                    }
-                }
+                let agreement = compare_views(name, image_size, precision, &Device::Cpu, &cuda)?;
+                let expected = ViewAgreement {
+                    differing: 0,
+                    // Two views of 24 images.
+                    values: 48 * image_size * image_size * 3,
+                };
+                assert_eq!(agreement, expected, "{name:?} {image_size} {precision:?}");
             }
         }
     }
@@ -355,7 +334,7 @@ fn whole_recipes_give_the_same_batches() -> Result<()> {
 
 #[test]
 fn decoded_images_on_a_cpu_are_an_error() -> Result<()> {
-    let [_, decoded] = loaders(RecipeConfig::new(RecipeName::Cifar, 8), 4, 4)?;
+    let [_, decoded] = loaders(RecipeConfig::new(RecipeName::Cifar, 8), pictures(4), 4)?;
     let batch = decoded.epoch(0, 0).next().context("one batch")??;
     let cpu = encoder(Backend::Portable, Precision::F32)?;
     let message = both_views(&cpu, &batch, 8).unwrap_err().to_string();
@@ -390,7 +369,7 @@ fn steps_on_views_of_the_device_are_those_on_views_of_the_loader() -> Result<()>
     for precision in ["f32", "bf16"] {
         let config = training(precision)?;
         let recipe = RecipeConfig::new(RecipeName::MocoV2, 32);
-        let runs = loaders(recipe, 24, 12)?.map(|loader| -> Result<_> {
+        let runs = loaders(recipe, pictures(24), 12)?.map(|loader| -> Result<_> {
             let (device, profiler) = (Device::Cpu, Profiler::off());
             let steps = loader.batches_per_epoch();
             let mut trainer = Trainer::on(&device, cuda.clone(), &config, steps, &profiler)?;

@@ -119,12 +119,16 @@ impl Plan {
             ),
             Err(reason) => format!("none: {reason}"),
         };
+        let made = match config.data.augment_on {
+            AugmentOn::Cpu => "",
+            AugmentOn::Device => ", views made on the device",
+        };
         let lines = [
             (
                 "preset",
                 format!("{}, seed {}", self.resolved.preset, config.seed),
             ),
-            ("data", dataset.name().to_owned()),
+            ("data", format!("{}{made}", dataset.name())),
             (
                 "encoder",
                 format!(

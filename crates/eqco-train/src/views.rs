@@ -23,10 +23,7 @@ pub fn both_views(encoder: &Encoder, batch: &Batch, image_size: usize) -> Result
         Content::Decoded(images) => {
             let [query, key] = two(&images.plans)?;
             let source = encoder.upload_images(&images.pixels, &images.sizes)?;
-            let make = |plans: &[ViewPlan]| {
-                let views: Vec<View> = plans.iter().map(device_view).collect();
-                encoder.augment(&source, &views, image_size)
-            };
+            let make = |plans: &[_]| encoder.augment(&source, &device_views(plans), image_size);
             Ok([make(query)?, make(key)?])
         }
     }
@@ -39,7 +36,11 @@ fn two<T>(views: &[T]) -> Result<[&T; 2]> {
     Ok([query, key])
 }
 
-/// A plan as the kernels take it.
+/// Plans as the kernels take them.
+pub fn device_views(plans: &[ViewPlan]) -> Vec<View> {
+    plans.iter().map(device_view).collect()
+}
+
 fn device_view(plan: &ViewPlan) -> View {
     let Region {
         left,

@@ -79,9 +79,8 @@ fn check(images: &SourceImages, views: &[View], image_size: usize) -> Result<()>
             views.len()
         );
     }
-    let rows = views.iter().zip(&images.places).enumerate();
-    rows.map(|(number, (view, place))| view.check(number, place, image_size))
-        .collect()
+    let mut rows = views.iter().zip(&images.places).enumerate();
+    rows.try_for_each(|(number, (view, place))| view.check(number, place, image_size))
 }
 
 fn upload(table: &Table, device: &Device) -> Result<Tensor> {

@@ -12,6 +12,8 @@ const ROW_WORDS: usize = 17 + 2 * MOST_ADJUSTMENTS;
 /// Scratch memory that a group of views fills, in words: 64 MiB, of which the second-level cache of a large GPU holds most. More
 /// is used only where a single view needs it.
 const GROUP_WORDS: usize = 1 << 24;
+/// More words are refused: places and pixels in them have 32 bits.
+const MOST_WORDS: usize = 1 << 31;
 /// Views of a group, which are blocks along one side of a grid.
 const MOST_IN_GROUP: usize = 1 << 14;
 
@@ -45,9 +47,9 @@ impl Table {
         let mut groups: Vec<Group> = Vec::new();
         for (number, (view, place)) in views.iter().zip(places).enumerate() {
             let scratch = Scratch::of(view, image_size);
-            if u32::try_from(scratch.end).is_err() {
+            if scratch.end > MOST_WORDS {
                 bail!(
-                    "view {number}: its {:?} at {image_size} pixels needs {} bytes of scratch memory, more than 16 GiB",
+                    "view {number}: its {:?} at {image_size} pixels needs {} bytes of scratch memory, more than 8 GiB",
                     view.crop,
                     scratch.end * 4
                 );
@@ -257,6 +259,13 @@ mod tests {
         let large = Table::new(&vec![high; 2], &[PLACE; 2], 1024)?;
         assert_eq!(large.groups.len(), 2);
         assert!(large.scratch_words() > GROUP_WORDS);
+        let message = Table::new(&[View::whole((1, 3_000_000))], &[PLACE], 4096)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("more than 8 GiB") && message.contains("view 0"),
+            "{message}"
+        );
         Ok(())
     }
 

@@ -88,36 +88,42 @@ fn what_cannot_be_made_is_an_error_that_names_the_view() -> Result<()> {
     let Some(cuda) = emulated() else {
         return Ok(());
     };
-    let refused = |change: &dyn Fn(&mut View), image_size: usize| {
-        let mut views = vec![View::whole((5, 4)); 2];
-        change(&mut views[1]);
+    let whole = View::whole((5, 4));
+    let refused = |view: View, image_size: usize| {
+        let views = [whole.clone(), view];
         let made = made(&cuda, &[(5, 4), (5, 4)], &views, image_size);
         made.unwrap_err().to_string()
     };
-    let contrasts = vec![Adjustment::Contrast(1.0); 2];
-    let cases: [(&dyn Fn(&mut View), &str); 6] = [
-        (&|view| view.crop.left = 1, "5 x 4"),
-        (&|view| view.crop.height = 0, "view 1"),
-        (&|view| view.crop.top = usize::MAX, "view 1"),
-        (
-            &|view| view.adjustments.clone_from(&contrasts),
-            "one contrast",
-        ),
-        (
-            &|view| view.adjustments = vec![Adjustment::Brightness(f32::NAN)],
-            "finite",
-        ),
-        (&|view| view.half_kernel = vec![0.1; 8], "at most 6 pixels"),
-    ];
-    for (change, part) in cases {
-        let message = refused(change, 6);
+    let crop = |left: usize, top: usize, height: usize| {
+        let mut view = whole.clone();
+        (view.crop.left, view.crop.top, view.crop.height) = (left, top, height);
+        view
+    };
+    let adjusted = |adjustments: &[Adjustment]| View {
+        adjustments: adjustments.to_vec(),
+        ..whole.clone()
+    };
+    let blurred = View {
+        half_kernel: vec![0.1; 8],
+        ..whole.clone()
+    };
+    for (view, part) in [
+        (crop(1, 0, 4), "5 x 4"),
+        (crop(0, 0, 0), "5 x 4"),
+        (crop(0, usize::MAX, 4), "5 x 4"),
+        (adjusted(&[Adjustment::Contrast(1.0); 2]), "one contrast"),
+        (adjusted(&[Adjustment::Hue(1); 5]), "at most 4"),
+        (adjusted(&[Adjustment::Brightness(f32::NAN)]), "finite"),
+        (blurred, "at most 6 pixels"),
+    ] {
+        let message = refused(view, 6);
         assert!(
             message.contains(part) && message.contains("view 1"),
             "{message}"
         );
     }
     for image_size in [0, MAX_IMAGE_SIZE + 1] {
-        let message = refused(&|_| (), image_size);
+        let message = refused(whole.clone(), image_size);
         assert!(message.contains("1 to 4096"), "{message}");
     }
     let message = made(&cuda, &[(5, 4)], &[], 6).unwrap_err().to_string();
