@@ -31,7 +31,7 @@ fn views(batches: usize) -> Vec<[Vec<u8>; 2]> {
     loader
         .epoch(0, 0)
         .map(|batch| batch.unwrap())
-        .map(|batch| [batch.views[0].clone(), batch.views[1].clone()])
+        .map(|batch| [0, 1].map(|view| batch.views().unwrap()[view].clone()))
         .collect()
 }
 

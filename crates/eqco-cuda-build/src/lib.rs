@@ -112,6 +112,8 @@ fn emulate(folder: &Path, umbrella: &str, include: &[&Path], runtime: Option<&st
         .flag("-fno-exceptions")
         .flag("-fno-rtti")
         .flag("-fno-threadsafe-statics")
+        // `__fmul_rn` and its like promise that nothing is fused, on CPUs that could as well.
+        .flag("-ffp-contract=off")
         // What CUDA leaves undefined too (addresses that are no multiple of 16, shifts that are too wide) ends the test.
         .flag("-fsanitize=undefined")
         .flag("-fsanitize-undefined-trap-on-error")

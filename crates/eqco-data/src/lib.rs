@@ -20,7 +20,7 @@
 //! let loader = Loader::new(Arc::clone(&dataset), views, config)?;
 //!
 //! let batch = loader.epoch(0, 0).next().expect("an epoch has batches")?;
-//! let [query_view, key_view] = &batch.views[..] else { unreachable!() };
+//! let [query_view, key_view] = batch.views()? else { unreachable!() };
 //! assert_eq!(query_view.len(), 64 * 28 * 28 * 3);
 //! assert_ne!(query_view, key_view);
 //! # Ok(())
@@ -36,8 +36,10 @@ mod image;
 pub mod loader;
 mod random;
 pub mod recipe;
+mod view_plan;
 
 pub use cursor::Cursor;
 pub use dataset::{Dataset, Split, known_names, limited, open, subset};
 pub use error::DataError;
 pub use image::Image;
+pub use view_plan::ViewPlan;

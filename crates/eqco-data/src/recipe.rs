@@ -1,15 +1,13 @@
 //! Named chains of transforms: the views of the published methods.
 
-use std::cell::RefCell;
-
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::augment::{
     self, ColorJitter, GaussianBlur, RandomGrayscale, RandomHorizontalFlip, RandomResizedCrop,
-    RandomSolarize, Region, Scratch,
+    RandomSolarize, Region, Scratch, with_scratch,
 };
-use crate::{DataError, Image};
+use crate::{DataError, Image, ViewPlan};
 
 /// The largest side of a view, in pixels.
 pub const MAX_IMAGE_SIZE: usize = 4096;
@@ -136,12 +134,12 @@ pub struct Recipe {
     chain: Option<Chain>,
 }
 
-/// The random transforms in the order in which they are applied.
+/// The random transforms of a recipe, in the order in which they are drawn and applied.
 ///
 /// The order is SimCLR's. MoCo v2 flips last, which gives the same distribution of views: a flip
 /// commutes with every other transform here.
 #[derive(Clone, Copy, Debug)]
-struct Chain {
+pub struct Chain {
     crop: RandomResizedCrop,
     flip: RandomHorizontalFlip,
     jitter: ColorJitter,
@@ -189,6 +187,11 @@ impl Recipe {
         self.config.image_size
     }
 
+    /// What is random about the views: draws without applying. `None` for `eval`, where nothing is.
+    pub fn chain(&self) -> Option<&Chain> {
+        self.chain.as_ref()
+    }
+
     /// Makes one view of `image` in `out` (RGB, `[image_size, image_size, 3]`).
     ///
     /// The view depends on the image and the state of `rng` alone. Working memory is kept per
@@ -197,13 +200,16 @@ impl Recipe {
     /// # Panics
     /// If `out` has another length.
     pub fn apply(&self, image: &Image, rng: &mut ChaCha8Rng, out: &mut [u8]) {
-        thread_local! {
-            static SCRATCH: RefCell<Scratch> = RefCell::default();
+        match &self.chain {
+            Some(chain) => chain.draw((image.width(), image.height()), rng).render(
+                image,
+                self.config.image_size,
+                out,
+            ),
+            None => with_scratch(|scratch| {
+                resize_and_crop(image, self.config.image_size, scratch, out);
+            }),
         }
-        SCRATCH.with_borrow_mut(|scratch| match &self.chain {
-            Some(chain) => chain.apply(image, rng, scratch, out),
-            None => resize_and_crop(image, self.config.image_size, scratch, out),
-        });
     }
 }
 
@@ -259,13 +265,22 @@ impl Chain {
         })
     }
 
-    fn apply(&self, image: &Image, rng: &mut ChaCha8Rng, scratch: &mut Scratch, out: &mut [u8]) {
-        self.crop.apply(image, scratch, out, rng);
-        self.flip.apply(out, self.crop.size, rng);
-        self.jitter.apply(out, rng);
-        self.grayscale.apply(out, rng);
-        self.blur.apply(out, self.crop.size, scratch, rng);
-        self.solarize.apply(out, rng);
+    /// Draws one view of an image of `(width, height)` pixels, neither of them zero.
+    pub fn draw(&self, size: (usize, usize), rng: &mut ChaCha8Rng) -> ViewPlan {
+        // The order of the fields is the order of the random numbers.
+        ViewPlan {
+            region: self.crop.draw_region(size, rng),
+            flip: self.flip.draw(rng),
+            jitter: self.jitter.draw(rng),
+            grayscale: self.grayscale.draw(rng),
+            blur: self.blur.draw(rng),
+            solarize: self.solarize.draw(rng),
+        }
+    }
+
+    /// Side of the square views in pixels.
+    pub fn image_size(&self) -> usize {
+        self.crop.size
     }
 }
 

@@ -33,7 +33,7 @@ fn contents(batches: impl Iterator<Item = Result<Batch, DataError>>) -> Vec<Cont
         (
             batch.indices.clone(),
             batch.labels.clone(),
-            batch.views.clone(),
+            batch.views().unwrap().to_vec(),
         )
     };
     batches.map(|batch| content(batch.unwrap())).collect()
@@ -137,8 +137,8 @@ fn the_eval_view_is_the_image() {
     };
     let loader = Loader::new(Arc::clone(&dataset), vec![eval(28)], config).unwrap();
     let batch = loader.epoch(0, 0).next().unwrap().unwrap();
-    assert_eq!((batch.len(), batch.views.len()), (20, 1));
-    for (row, pixels) in batch.views[0].chunks(28 * 28 * 3).enumerate() {
+    assert_eq!((batch.len(), batch.views().unwrap().len()), (20, 1));
+    for (row, pixels) in batch.views().unwrap()[0].chunks(28 * 28 * 3).enumerate() {
         assert_eq!(pixels, dataset.image(row).unwrap().pixels());
     }
 }
@@ -332,7 +332,7 @@ fn dropping_an_epoch_early_joins_and_leaves_the_loader_usable() {
     // Batches outlive the epoch and the loader.
     let batch = loader.epoch(0, 0).next().unwrap().unwrap();
     drop(loader);
-    assert_eq!(batch.views[1].len(), 16 * 28 * 28 * 3);
+    assert_eq!(batch.views().unwrap()[1].len(), 16 * 28 * 28 * 3);
 }
 
 #[test]

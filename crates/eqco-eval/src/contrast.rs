@@ -107,8 +107,8 @@ pub fn contrast(
                 .embed(&mut encoder.tape(Mode::Preview), &images)?
                 .to_tensor()
         };
-        let queries = embed(encoder, &batch.views[0])?;
-        let keys = embed(momentum_encoder, &batch.views[1])?;
+        let queries = embed(encoder, &batch.views()?[0])?;
+        let keys = embed(momentum_encoder, &batch.views()?[1])?;
         let everything =
             NegativeDraw::all_others(config.batch_size).map_err(candle_core::Error::from)?;
         let evaluate =

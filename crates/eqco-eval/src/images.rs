@@ -250,7 +250,7 @@ pub(crate) fn rows_of(
     let mut done = 0;
     for batch in loader.epoch(0, 0) {
         let batch = batch?;
-        let values = describe(&batch.views[0])?;
+        let values = describe(&batch.views()?[0])?;
         for (place, (&index, row)) in batch
             .indices
             .iter()

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor, bail};
 
+use crate::augment::{self, Output, SourceImages, View};
 use crate::backend::Backend;
 use crate::buffer::BufferPool;
 use crate::checkpoint::Checkpoint;
@@ -216,6 +217,38 @@ impl Encoder {
             &self.device,
             &self.backend,
         )
+    }
+
+    /// Makes views of `images` `[N]` on the GPU, one of each for each of the lists in `views`: normalised, `[N,S,S,3]` in this
+    /// encoder's precision, to the bit what [`Encoder::upload`] makes of the same views from the CPU.
+    ///
+    /// # Errors
+    /// When the encoder does not compute with CUDA's kernels, there is another number of views than of images, a crop does
+    /// not lie inside its image, or a number is out of its range.
+    pub fn augment(
+        &self,
+        images: &SourceImages<'_>,
+        views: &[&[View]],
+        image_size: usize,
+    ) -> Result<Vec<Tensor>> {
+        let Some(cuda) = self.backend.cuda() else {
+            bail!(
+                "expected CUDA's kernels to make views with, found {}: have the loader finish the views",
+                self.backend
+            );
+        };
+        let values = views.len() * images.len() * image_size * image_size * 3;
+        let _span = self.profiler.span(|| {
+            Work::new("augment", Phase::Other)
+                .moving(values * self.precision.dtype().size_in_bytes())
+        });
+        let output = Output {
+            image_size,
+            normalization: &self.normalization,
+            precision: self.precision,
+            pool: &self.pool,
+        };
+        augment::augment(cuda, images, views, &output, &self.device)
     }
 
     /// Embeddings `[N,D]`, f32, of unit length of normalised images `[N,S,S,3]` as [`Encoder::upload`] gives them.

@@ -1,4 +1,7 @@
 // All kernels of this crate, in one piece for the compiler. Headers are found in `ops/` and in eqco-core's `cuda/`.
+#include "augment/adjust.cu"
+#include "augment/blur.cu"
+#include "augment/resample.cu"
 #include "momentum_encoder.cu"
 #include "normalization.cu"
 #include "ops/average_pool.cu"

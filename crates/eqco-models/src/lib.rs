@@ -1,5 +1,6 @@
 //! Image encoders for contrastive pre-training, and everything else that has weights.
 
+pub mod augment;
 pub mod backend;
 pub mod buffer;
 pub mod candle_bridge;

@@ -1,16 +1,11 @@
-// From bytes to normalised images: target = (byte / 255 - mean) / deviation, by channel of three.
-#include "vector.cuh"
-
-struct ThreeChannels {
-  float mean[3], deviation[3];
-};
+// From bytes to normalised images.
+#include "normalization.cuh"
 
 template <class T>
 __device__ __forceinline__ void normalize_bytes(const uint8_t *source, T *target, uint64_t count, ThreeChannels channels) {
   const uint64_t stride = static_cast<uint64_t>(gridDim.x) * blockDim.x;
   for (uint64_t i = static_cast<uint64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += stride) {
-    const unsigned channel = i % 3;
-    target[i] = from_float<T>((source[i] / 255.0f - channels.mean[channel]) / channels.deviation[channel]);
+    target[i] = from_float<T>(channels.normalized(source[i], i % 3));
   }
 }
 

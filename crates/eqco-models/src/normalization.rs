@@ -1,7 +1,7 @@
 //! From bytes in host memory to normalised images on the device.
 
 use candle_core::{Device, Result, Tensor, WithDType, bail};
-use eqco_core::cuda::address_mut;
+use eqco_core::cuda::{Launch, address_mut};
 use half::bf16;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -61,12 +61,7 @@ impl Normalization {
                 pixels.len()
             );
         }
-        if !self.deviation.iter().all(|d| *d > 0.0) {
-            bail!(
-                "input normalisation: deviations must be positive, found {:?}",
-                self.deviation
-            );
-        }
+        self.check()?;
         let shape = (pixels.len() / image, image_size, image_size, 3);
         if let Some(cuda) = backend.cuda() {
             // SAFETY: the kernel writes all of it.
@@ -81,6 +76,21 @@ impl Normalization {
         }
     }
 
+    pub(crate) fn check(&self) -> Result<()> {
+        if !self.deviation.iter().all(|d| *d > 0.0) {
+            bail!(
+                "input normalisation: deviations must be positive, found {:?}",
+                self.deviation
+            );
+        }
+        Ok(())
+    }
+
+    /// As kernels take them: the means, then the deviations.
+    pub(crate) fn constants(&self) -> impl Iterator<Item = f32> {
+        self.mean.into_iter().chain(self.deviation)
+    }
+
     /// `bytes` is the address of as many as `target` has elements.
     fn normalize_bytes(&self, cuda: &Cuda, bytes: u64, target: &Tensor) -> Result<()> {
         let count = target.elem_count();
@@ -88,13 +98,11 @@ impl Normalization {
             target.dtype(),
             ["normalize_bytes_f32", "normalize_bytes_bf16"],
         );
-        let mut launch = across(kernel, count.div_ceil(BYTES_PER_THREAD))
+        let launch = across(kernel, count.div_ceil(BYTES_PER_THREAD))
             .arg(bytes)
             .arg(address_mut(target)?)
             .arg(count as u64);
-        for constant in self.mean.into_iter().chain(self.deviation) {
-            launch = launch.arg(constant);
-        }
+        let launch = self.constants().fold(launch, Launch::arg);
         // SAFETY: the arguments are those of the kernel, both arrays as long as it is told.
         unsafe { cuda.launch(&launch) }
     }

@@ -111,6 +111,9 @@ pub struct ConfigArgs {
     /// Side of the square views in pixels
     #[arg(long, value_name = "PIXELS", allow_negative_numbers = true, help_heading = SETTINGS)]
     pub image_size: Option<String>,
+    /// Where views are made: cpu, in the loader's threads, or device, on the GPU that trains
+    #[arg(long, value_name = "NAME", help_heading = SETTINGS)]
+    pub augment_on: Option<String>,
     /// Images per step
     #[arg(long, value_name = "IMAGES", allow_negative_numbers = true, help_heading = SETTINGS)]
     pub batch_size: Option<String>,
@@ -252,6 +255,7 @@ pub const FLAGS: &[Flag] = flags![
     Text "method" method => "method.name",
     Text "encoder" encoder => "encoder.architecture",
     Text "stem" stem => "encoder.stem",
+    Text "augment-on" augment_on => "data.augment_on",
     Text "precision" precision => "precision",
     Text "device" device => "device",
     Text "backend" backend => "backend",

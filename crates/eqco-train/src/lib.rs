@@ -47,3 +47,4 @@ pub mod run_path;
 pub mod step;
 pub mod sweep;
 pub mod tensorboard;
+pub mod views;

@@ -15,7 +15,7 @@ use eqco_models::Precision;
 use eqco_models::backend::{Backend, BackendError};
 
 use crate::cli::PretrainArgs;
-use crate::config::{Resolved, TrainConfig, explain_margin};
+use crate::config::{AugmentOn, Resolved, TrainConfig, explain_margin};
 use crate::epoch::Position;
 use crate::online_knn::OnlineKnn;
 use crate::run_folder::RunFolder;
@@ -119,12 +119,16 @@ impl Plan {
             ),
             Err(reason) => format!("none: {reason}"),
         };
+        let made = match config.data.augment_on {
+            AugmentOn::Cpu => "",
+            AugmentOn::Device => ", views made on the device",
+        };
         let lines = [
             (
                 "preset",
                 format!("{}, seed {}", self.resolved.preset, config.seed),
             ),
-            ("data", dataset.name().to_owned()),
+            ("data", format!("{}{made}", dataset.name())),
             (
                 "encoder",
                 format!(
@@ -246,7 +250,11 @@ fn two_view_loader(
         workers,
         ..config.data.loader.clone()
     };
-    Ok(Loader::new(train, vec![recipe.clone(), recipe], settings)?)
+    let views = vec![recipe.clone(), recipe];
+    Ok(match config.data.augment_on {
+        AugmentOn::Cpu => Loader::new(train, views, settings)?,
+        AugmentOn::Device => Loader::of_decoded(train, &views, settings)?,
+    })
 }
 
 /// Threads of the loader: a quarter of the kernels' unless the configuration says otherwise. On a CPU, a step takes many

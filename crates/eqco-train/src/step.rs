@@ -13,6 +13,7 @@ use eqco_models::profile::Profiler;
 use eqco_models::tape::Gradients;
 
 use crate::config::TrainConfig;
+use crate::views::both_views;
 
 /// Stands before the names of the optimiser's tensors in a checkpoint.
 const OPTIMIZER_PREFIX: &str = "optimizer.";
@@ -64,7 +65,21 @@ impl Trainer {
     ) -> Result<Self> {
         let device = config.device.open()?;
         let backend = Backend::open(config.backend, config.precision, &device, config.cuda)?;
-        let encoder = untrained_encoder(config, &device)?
+        Self::on(&device, backend, config, steps_per_epoch, profiler)
+    }
+
+    /// The same on a device and with kernels that are ready, whatever the configuration says of them.
+    ///
+    /// # Errors
+    /// Those of [`Trainer::new`].
+    pub fn on(
+        device: &Device,
+        backend: Backend,
+        config: &TrainConfig,
+        steps_per_epoch: u64,
+        profiler: &Profiler,
+    ) -> Result<Self> {
+        let encoder = untrained_encoder(config, device)?
             .with_backend(backend)
             .with_winograd(config.winograd)
             .with_precision(config.precision)
@@ -94,8 +109,7 @@ impl Trainer {
     /// as before the step then. Whoever waits for a loss that is not known yet must look at it: [`ensure_finite`].
     pub fn step(&mut self, batch: &Batch) -> Result<StepReport> {
         let image_size = self.config.data.recipe.image_size;
-        let query_views = self.encoder.upload(&batch.views[0], image_size)?;
-        let key_views = self.encoder.upload(&batch.views[1], image_size)?;
+        let [query_views, key_views] = both_views(&self.encoder, batch, image_size)?;
 
         self.gradients.reset();
         let key = StepKey {

@@ -87,6 +87,7 @@ fn each_flag_changes_exactly_its_key() {
 fn flags_for_what_this_build_lacks_reach_their_keys() {
     for (flag, text, key) in [
         ("--device", "cuda", "device"),
+        ("--augment-on", "device", "data.augment_on"),
         ("--backend", "onednn", "backend"),
         ("--precision", "bf16", "precision"),
     ] {
@@ -122,6 +123,7 @@ fn every_setting_flag_of_the_help_is_covered_above() {
         "threads",
         "precision",
         "device",
+        "augment-on",
         "backend",
         "set",
     ];

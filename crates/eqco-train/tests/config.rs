@@ -248,6 +248,11 @@ fn settings_that_do_not_fit_are_refused_with_a_way_out() {
             "1 evaluates",
         ),
         (
+            "data.augment_on=device",
+            "`data.augment_on`: `device` has the GPU that trains make the views, and this run trains on the cpu",
+            "--device cuda:0",
+        ),
+        (
             "data.recipe.name=eval",
             "`data.recipe.name`: `eval` makes both views the same, so that there is nothing to learn",
             "fashion",

@@ -53,11 +53,16 @@ pub fn adjust_saturation(rgb: &mut [u8], factor: f64) {
 ///
 /// Goes through Pillow's 8-bit HSV, in which the hue has 255 steps.
 pub fn adjust_hue(rgb: &mut [u8], factor: f64) {
-    let shift = (factor * 255.0) as i32 as u8;
+    let shift = hue_steps(factor);
     for pixel in pixels_mut(rgb) {
         let [hue, saturation, value] = to_hsv(*pixel);
         *pixel = from_hsv([hue.wrapping_add(shift), saturation, value]);
     }
+}
+
+/// What is added to an 8-bit hue, which wraps around, to turn it by `factor` of the colour circle, -0.5 to 0.5.
+pub fn hue_steps(factor: f64) -> u8 {
+    (factor * 255.0) as i32 as u8
 }
 
 /// RGB to 8-bit hue, saturation and value, as Pillow's `rgb2hsv`: single-precision variables and
@@ -135,10 +140,10 @@ pub struct ColorJitter {
 }
 
 impl ColorJitter {
-    /// Draws and applies.
-    pub fn apply(&self, rgb: &mut [u8], rng: &mut ChaCha8Rng) {
+    /// The adjustments, in the order in which they are applied; none at all where chance or strengths leave them out.
+    pub fn draw(&self, rng: &mut ChaCha8Rng) -> Adjustments {
         if !chance(rng, self.probability) {
-            return;
+            return Adjustments::default();
         }
         let mut order = [0, 1, 2, 3];
         shuffle(rng, &mut order);
@@ -147,14 +152,52 @@ impl ColorJitter {
         let contrast = factor(self.contrast);
         let saturation = factor(self.saturation);
         let hue = uniform(rng, -self.hue, self.hue);
-        for adjustment in order {
-            match adjustment {
-                0 if self.brightness > 0.0 => adjust_brightness(rgb, brightness),
-                1 if self.contrast > 0.0 => adjust_contrast(rgb, contrast),
-                2 if self.saturation > 0.0 => adjust_saturation(rgb, saturation),
-                3 if self.hue > 0.0 => adjust_hue(rgb, hue),
-                _ => {}
-            }
+        Adjustments(order.map(|adjustment| match adjustment {
+            0 if self.brightness > 0.0 => Some(Adjustment::Brightness(brightness)),
+            1 if self.contrast > 0.0 => Some(Adjustment::Contrast(contrast)),
+            2 if self.saturation > 0.0 => Some(Adjustment::Saturation(saturation)),
+            3 if self.hue > 0.0 => Some(Adjustment::Hue(hue)),
+            _ => None,
+        }))
+    }
+}
+
+/// One of the four adjustments with its factor: the argument of the function of its name.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Adjustment {
+    /// See [`adjust_brightness`].
+    Brightness(f64),
+    /// See [`adjust_contrast`].
+    Contrast(f64),
+    /// See [`adjust_saturation`].
+    Saturation(f64),
+    /// See [`adjust_hue`].
+    Hue(f64),
+}
+
+impl Adjustment {
+    fn apply(self, rgb: &mut [u8]) {
+        match self {
+            Self::Brightness(factor) => adjust_brightness(rgb, factor),
+            Self::Contrast(factor) => adjust_contrast(rgb, factor),
+            Self::Saturation(factor) => adjust_saturation(rgb, factor),
+            Self::Hue(factor) => adjust_hue(rgb, factor),
         }
+    }
+}
+
+/// What a jitter does to one view: each of the four adjustments at most once, which only [`ColorJitter::draw`] can tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Adjustments([Option<Adjustment>; 4]);
+
+impl Adjustments {
+    /// In the order in which they are applied.
+    pub fn iter(&self) -> impl Iterator<Item = Adjustment> {
+        self.0.into_iter().flatten()
+    }
+
+    /// Applies them.
+    pub fn apply(&self, rgb: &mut [u8]) {
+        self.iter().for_each(|adjustment| adjustment.apply(rgb));
     }
 }

@@ -127,6 +127,25 @@ fn blur_columns(rows: &[f32], stride: usize, kernel: &[f32], sums: &mut Vec<f32>
     }
 }
 
+/// One blur, drawn: the arguments of [`gaussian_blur`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Blur {
+    /// Side of the kernel in pixels, odd.
+    pub kernel_size: usize,
+    /// Standard deviation in pixels, positive.
+    pub sigma: f64,
+}
+
+impl Blur {
+    /// The weights that [`gaussian_blur`] uses along either axis: the centre's, then one half's, outwards. All of them sum
+    /// to one when the half is counted twice; a single weight leaves the image as it is.
+    pub fn half_kernel(&self) -> Vec<f32> {
+        let mut kernel = Vec::new();
+        fill_kernel(&mut kernel, self.kernel_size, self.sigma);
+        kernel
+    }
+}
+
 /// Blurs with a probability and a random sigma; torchvision's
 /// `RandomApply([GaussianBlur(kernel_size, sigma)], p)`.
 #[derive(Clone, Copy, Debug)]
@@ -140,11 +159,11 @@ pub struct GaussianBlur {
 }
 
 impl GaussianBlur {
-    /// Draws and applies.
-    pub fn apply(&self, rgb: &mut [u8], width: usize, scratch: &mut Scratch, rng: &mut ChaCha8Rng) {
-        if chance(rng, self.probability) {
-            let sigma = uniform(rng, self.sigma[0], self.sigma[1]);
-            gaussian_blur(rgb, width, self.kernel_size, sigma, scratch);
-        }
+    /// The blur, if there is to be one.
+    pub fn draw(&self, rng: &mut ChaCha8Rng) -> Option<Blur> {
+        chance(rng, self.probability).then(|| Blur {
+            kernel_size: self.kernel_size,
+            sigma: uniform(rng, self.sigma[0], self.sigma[1]),
+        })
     }
 }

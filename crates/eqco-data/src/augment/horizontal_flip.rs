@@ -20,10 +20,8 @@ pub struct RandomHorizontalFlip {
 }
 
 impl RandomHorizontalFlip {
-    /// Draws and applies.
-    pub fn apply(&self, rgb: &mut [u8], width: usize, rng: &mut ChaCha8Rng) {
-        if chance(rng, self.probability) {
-            horizontal_flip(rgb, width);
-        }
+    /// Whether to flip.
+    pub fn draw(&self, rng: &mut ChaCha8Rng) -> bool {
+        chance(rng, self.probability)
     }
 }

@@ -1,7 +1,7 @@
 //! Image transforms with torchvision's definitions and parameter names, one a file.
 //!
 //! Each file holds the transform itself (a function of explicit parameters) and, where there is
-//! something to draw, a struct with the ranges that draws and applies. All work in place on RGB
+//! something to draw, a struct with the ranges that draws those parameters. All work in place on RGB
 //! bytes `[height, width, 3]`, except the two that change the size. The arithmetic is that of
 //! Pillow, which torchvision calls for its 8-bit images, down to the rounding; the tests compare
 //! with stored outputs.
@@ -16,11 +16,14 @@ mod resample;
 mod resize;
 mod solarize;
 
+use std::cell::RefCell;
+
 pub use center_crop::center_crop;
 pub use color_jitter::{
-    ColorJitter, adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation,
+    Adjustment, Adjustments, ColorJitter, adjust_brightness, adjust_contrast, adjust_hue,
+    adjust_saturation, hue_steps,
 };
-pub use gaussian_blur::{GaussianBlur, gaussian_blur};
+pub use gaussian_blur::{Blur, GaussianBlur, gaussian_blur};
 pub use horizontal_flip::{RandomHorizontalFlip, horizontal_flip};
 pub use random_grayscale::{RandomGrayscale, to_grayscale};
 pub use random_resized_crop::RandomResizedCrop;
@@ -34,6 +37,14 @@ pub use solarize::{RandomSolarize, solarize};
 pub struct Scratch {
     resample: resample::ResampleScratch,
     blur: gaussian_blur::BlurScratch,
+}
+
+/// Calls `work` with the memory that this thread keeps for it.
+pub(crate) fn with_scratch(work: impl FnOnce(&mut Scratch)) {
+    thread_local! {
+        static SCRATCH: RefCell<Scratch> = RefCell::default();
+    }
+    SCRATCH.with_borrow_mut(work);
 }
 
 /// The luminance of an RGB pixel, 0 to 255, as Pillow's mode "L" (ITU-R 601-2 in 16-bit fixed

@@ -20,10 +20,8 @@ pub struct RandomGrayscale {
 }
 
 impl RandomGrayscale {
-    /// Draws and applies.
-    pub fn apply(&self, rgb: &mut [u8], rng: &mut ChaCha8Rng) {
-        if chance(rng, self.probability) {
-            to_grayscale(rgb);
-        }
+    /// Whether to turn grey.
+    pub fn draw(&self, rng: &mut ChaCha8Rng) -> bool {
+        chance(rng, self.probability)
     }
 }

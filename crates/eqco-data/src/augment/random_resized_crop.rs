@@ -2,8 +2,7 @@
 
 use rand_chacha::ChaCha8Rng;
 
-use super::{Region, Scratch, resized_crop};
-use crate::Image;
+use super::Region;
 use crate::random::{below, uniform};
 
 /// A crop of random area and aspect ratio, resized to a fixed size; torchvision's
@@ -66,20 +65,5 @@ impl RandomResizedCrop {
             width: crop_width,
             height: crop_height,
         }
-    }
-
-    /// Draws and applies; `out` is RGB, `[size, size, 3]`.
-    ///
-    /// # Panics
-    /// If `out` has another length.
-    pub fn apply(
-        &self,
-        image: &Image,
-        scratch: &mut Scratch,
-        out: &mut [u8],
-        rng: &mut ChaCha8Rng,
-    ) {
-        let region = self.draw_region((image.width(), image.height()), rng);
-        resized_crop(image, region, (self.size, self.size), scratch, out);
     }
 }

@@ -23,10 +23,8 @@ pub struct RandomSolarize {
 }
 
 impl RandomSolarize {
-    /// Draws and applies.
-    pub fn apply(&self, rgb: &mut [u8], rng: &mut ChaCha8Rng) {
-        if chance(rng, self.probability) {
-            solarize(rgb, self.threshold);
-        }
+    /// The threshold, if there is to be one.
+    pub fn draw(&self, rng: &mut ChaCha8Rng) -> Option<u8> {
+        chance(rng, self.probability).then_some(self.threshold)
     }
 }

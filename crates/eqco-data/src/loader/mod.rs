@@ -25,9 +25,9 @@ use serde::{Deserialize, Serialize};
 use crate::recipe::Recipe;
 use crate::{DataError, Dataset};
 use bad_images::BadImages;
-pub use batch::Batch;
 use batch::BatchPool;
-use workers::{EpochPlan, Finished, Shared};
+pub use batch::{Batch, Content, DecodedImages};
+use workers::{EpochPlan, Finished, Making, Shared};
 
 /// Settings of a loader. Unknown keys are errors; missing ones take the default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,7 +72,7 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Checks the settings. `views` are one or two recipes; each image is decoded once for all.
+    /// A loader of finished views. Checks the settings. `views` are one or two recipes; each image is decoded once for all.
     ///
     /// # Errors
     /// [`DataError::InvalidSetting`] if a setting is out of range, or if `drop_last` leaves no
@@ -80,6 +80,36 @@ impl Loader {
     pub fn new(
         dataset: Arc<dyn Dataset>,
         views: Vec<Recipe>,
+        config: LoaderConfig,
+    ) -> Result<Self, DataError> {
+        Self::making(dataset, Making::Views(views), config)
+    }
+
+    /// The same loader up to the last step: its batches carry the decoded images and how their views are to be made, in the
+    /// same order, of the same samples and from the same random numbers ([`Content::Decoded`]).
+    ///
+    /// A batch holds all of its images at their full size then, at most 4 GiB.
+    ///
+    /// # Errors
+    /// Those of [`Loader::new`], and [`DataError::InvalidSetting`] for the recipe `eval`, which has nothing to draw. An
+    /// epoch ends with that error too where a batch has more than 4 GiB.
+    pub fn of_decoded(
+        dataset: Arc<dyn Dataset>,
+        views: &[Recipe],
+        config: LoaderConfig,
+    ) -> Result<Self, DataError> {
+        let chain = |recipe: &Recipe| {
+            recipe.chain().copied().ok_or_else(|| {
+                DataError::setting("recipe", "one that draws its views at random", "eval")
+            })
+        };
+        let chains = views.iter().map(chain).collect::<Result<_, _>>()?;
+        Self::making(dataset, Making::Decoded(chains), config)
+    }
+
+    fn making(
+        dataset: Arc<dyn Dataset>,
+        making: Making,
         config: LoaderConfig,
     ) -> Result<Self, DataError> {
         let len = dataset.len();
@@ -90,11 +120,11 @@ impl Loader {
                 len,
             ));
         }
-        if !(1..=2).contains(&views.len()) {
+        if !(1..=2).contains(&making.recipes()) {
             return Err(DataError::setting(
                 "views",
                 "one or two recipes",
-                views.len(),
+                making.recipes(),
             ));
         }
         if config.batch_size == 0 {
@@ -123,7 +153,7 @@ impl Loader {
         let pool = BatchPool::new(workers + 2);
         let shared = Shared {
             dataset,
-            views,
+            making,
             config,
             bad_images,
             pool,

@@ -5,18 +5,40 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
+use rand_chacha::ChaCha8Rng;
 
-use super::batch::{Batch, BatchPool};
+use super::batch::{Batch, BatchPool, DecodedImages};
 use super::sampler::{batch_positions, substitutes};
 use super::{BadImages, LoaderConfig};
 use crate::random::{Purpose, stream};
-use crate::recipe::Recipe;
+use crate::recipe::{Chain, Recipe};
 use crate::{DataError, Dataset, Image};
+
+/// More decoded bytes in a batch are refused: they are as many as the images of a folder happen to have, and some batches are
+/// in memory at a time.
+const MOST_DECODED_BYTES: usize = u32::MAX as usize;
+
+/// What workers make of an image, once for every recipe.
+pub(super) enum Making {
+    /// The view.
+    Views(Vec<Recipe>),
+    /// A plan of the view, beside the image itself.
+    Decoded(Vec<Chain>),
+}
+
+impl Making {
+    pub(super) fn recipes(&self) -> usize {
+        match self {
+            Self::Views(recipes) => recipes.len(),
+            Self::Decoded(chains) => chains.len(),
+        }
+    }
+}
 
 /// What the loader keeps from epoch to epoch.
 pub(super) struct Shared {
     pub(super) dataset: Arc<dyn Dataset>,
-    pub(super) views: Vec<Recipe>,
+    pub(super) making: Making,
     pub(super) config: LoaderConfig,
     pub(super) bad_images: BadImages,
     pub(super) pool: Arc<BatchPool>,
@@ -57,31 +79,68 @@ impl EpochPlan {
     fn batch(&self, number: u64) -> Result<Option<Batch>, DataError> {
         let shared = &*self.shared;
         let positions = batch_positions(number, shared.config.batch_size, self.order.len());
-        let image_bytes: Vec<usize> = shared
-            .views
-            .iter()
-            .map(|view| view.image_size() * view.image_size() * 3)
-            .collect();
-        let mut batch = shared
-            .pool
-            .take(image_bytes.iter().map(|bytes| positions.len() * bytes));
+        let mut buffers = shared.pool.take(shared.making.recipes());
+        if let Making::Views(recipes) = &shared.making {
+            let count = positions.len();
+            buffers.size_views(recipes.iter().map(|recipe| count * bytes_of_a_view(recipe)));
+        }
         for (row, position) in positions.enumerate() {
             if self.stopped.load(Ordering::Relaxed) {
                 return Ok(None);
             }
             // Decoded once, for all views.
             let (index, image) = self.readable_image(position)?;
-            for (view, recipe) in shared.views.iter().enumerate() {
-                let seed = shared.config.seed;
-                let mut rng = stream(seed, Purpose::View, self.epoch, index, view as u32);
-                let bytes = image_bytes[view];
-                let out = &mut batch.views[view][row * bytes..(row + 1) * bytes];
-                recipe.apply(&image, &mut rng, out);
+            match &shared.making {
+                Making::Views(recipes) => {
+                    self.add_views(recipes, (index, &image), row, &mut buffers.views);
+                }
+                Making::Decoded(chains) => {
+                    self.add_decoded(chains, (index, &image), &mut buffers.decoded)?;
+                }
             }
-            batch.indices.push(index);
-            batch.labels.extend(shared.dataset.label(index as usize));
+            buffers.indices.push(index);
+            buffers.labels.extend(shared.dataset.label(index as usize));
         }
-        Ok(Some(batch))
+        Ok(Some(match shared.making {
+            Making::Views(_) => buffers.into_views(&shared.pool),
+            Making::Decoded(_) => buffers.into_decoded(&shared.pool),
+        }))
+    }
+
+    /// The random numbers of one view of a sample.
+    fn view_stream(&self, index: u32, view: usize) -> ChaCha8Rng {
+        let seed = self.shared.config.seed;
+        stream(seed, Purpose::View, self.epoch, index, view as u32)
+    }
+
+    fn add_views(
+        &self,
+        recipes: &[Recipe],
+        (index, image): (u32, &Image),
+        row: usize,
+        views: &mut [Vec<u8>],
+    ) {
+        for (view, (recipe, out)) in recipes.iter().zip(views).enumerate() {
+            let bytes = bytes_of_a_view(recipe);
+            let out = &mut out[row * bytes..(row + 1) * bytes];
+            recipe.apply(image, &mut self.view_stream(index, view), out);
+        }
+    }
+
+    fn add_decoded(
+        &self,
+        chains: &[Chain],
+        (index, image): (u32, &Image),
+        decoded: &mut DecodedImages,
+    ) -> Result<(), DataError> {
+        check_bytes(decoded.pixels.len(), image.pixels().len())?;
+        let size = (image.width(), image.height());
+        for (view, (chain, plans)) in chains.iter().zip(&mut decoded.plans).enumerate() {
+            plans.push(chain.draw(size, &mut self.view_stream(index, view)));
+        }
+        decoded.pixels.extend_from_slice(image.pixels());
+        decoded.sizes.push(size);
+        Ok(())
     }
 
     /// The image at a position, or at the first of its substitutes that can be read.
@@ -95,5 +154,37 @@ impl EpochPlan {
             }
         }
         Err(shared.bad_images.nothing_left())
+    }
+}
+
+fn bytes_of_a_view(recipe: &Recipe) -> usize {
+    recipe.image_size() * recipe.image_size() * 3
+}
+
+/// Whether an image has room in a batch that holds so many decoded bytes.
+fn check_bytes(held: usize, image: usize) -> Result<(), DataError> {
+    let bytes = held.saturating_add(image);
+    if bytes <= MOST_DECODED_BYTES {
+        return Ok(());
+    }
+    Err(DataError::setting(
+        "batch_size",
+        format!("decoded images of at most {MOST_DECODED_BYTES} bytes in a batch"),
+        bytes,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_beyond_its_bytes_is_an_error_that_says_what_to_change() {
+        assert!(check_bytes(u32::MAX as usize - 3, 3).is_ok());
+        let error = check_bytes(u32::MAX as usize - 3, 4).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("at most 4294967295 bytes") && message.contains("4294967296"));
+        assert!(error.hint().is_some_and(|hint| hint.contains("batch size")));
+        assert!(check_bytes(3, usize::MAX).is_err());
     }
 }

@@ -184,7 +184,7 @@ impl<'a> Trainer<'a> {
         for batch in loader.epoch(epoch, 0) {
             let batch = batch?;
             let step = epoch * self.steps_per_epoch + standing.step;
-            sum += self.step(&batch.views[0], &batch.labels, step)?;
+            sum += self.step(&batch.views()?[0], &batch.labels, step)?;
             standing.step += 1;
             standing.train_loss = sum / standing.step as f64;
             progress(standing);

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use candle_core::Device;
+use eqco_data::recipe::RecipeName;
 use eqco_models::backend::{Backend, BackendName};
 use eqco_models::cuda::CudaConfig;
 use eqco_models::method::MethodName;
@@ -11,7 +12,8 @@ use eqco_models::optim::{LarsConfig, OptimizerConfig, SgdConfig};
 use eqco_models::{Architecture, EncoderConfig, Precision, Stem};
 
 use crate::cli::GpuCheckArgs;
-use crate::gpu_check::{Problem, compare, copy_rate, step_rate};
+use crate::gpu_check::{Problem, compare, compare_views, copy_rate, step_rate, view_time};
+use crate::plan::named;
 
 /// In f32 a tensor is at most so far from the CPU's, of its largest value: sums are taken in another order, and batch norms of
 /// few values amplify what comes out.
@@ -40,9 +42,14 @@ pub(super) fn run(arguments: &GpuCheckArgs) -> Result<ExitCode> {
     for (name, problem) in problems() {
         failures += usize::from(!check(&name, &problem, &device, &backend)?);
     }
+    failures += check_views(&device, &backend)?;
     println!(
         "copies within memory: {:.0} GB/s",
         copy_rate(&device)? / 1e9
+    );
+    println!(
+        "512 views of 224 pixels from 256 images of 500 x 400: {:.1} ms",
+        view_time(&device, &backend, 10)?
     );
     for (name, problem) in workloads() {
         match step_rate(&problem, &device, &backend, arguments.steps) {
@@ -83,6 +90,33 @@ fn check(name: &str, problem: &Problem, device: &Device, backend: &Backend) -> R
         agreement.loss
     );
     Ok(passed)
+}
+
+/// Prints a line for every recipe, of the views in all sizes and formats; how many failed.
+fn check_views(device: &Device, backend: &Backend) -> Result<usize> {
+    let mut failures = 0;
+    for recipe in [
+        RecipeName::MocoV2,
+        RecipeName::Simclr,
+        RecipeName::Cifar,
+        RecipeName::Fashion,
+    ] {
+        let (mut differing, mut values) = (0, 0);
+        for image_size in [1, 7, 32, 65, 224] {
+            for precision in [Precision::F32, Precision::Bf16] {
+                let agreement = compare_views(recipe, image_size, precision, device, backend)?;
+                differing += agreement.differing;
+                values += agreement.values;
+            }
+        }
+        let verdict = if differing == 0 { "ok    " } else { "FAILED" };
+        println!(
+            "{verdict}  views of {}: {differing} of {values} values differ",
+            named(&recipe)
+        );
+        failures += usize::from(differing > 0);
+    }
+    Ok(failures)
 }
 
 fn encoder(architecture: Architecture, width: usize, stem: Stem) -> EncoderConfig {

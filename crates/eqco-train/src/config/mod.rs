@@ -130,9 +130,23 @@ pub struct DataConfig {
     /// arXiv 1906.06423); 1, the usual choice, is the default.
     #[serde(default = "same_size")]
     pub evaluation_scale: f64,
+    /// Where the views are made of the decoded images.
+    #[serde(default)]
+    pub augment_on: AugmentOn,
     /// Batches. The seed is the run's.
     #[serde(with = "run_seed")]
     pub loader: LoaderConfig,
+}
+
+/// Where views are made. They are the same to the byte; what differs is who is busy with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AugmentOn {
+    /// In the loader's threads; finished views are uploaded.
+    #[default]
+    Cpu,
+    /// On the GPU that trains; decoded images are uploaded, and the loader's threads only decode.
+    Device,
 }
 
 fn same_size() -> f64 {

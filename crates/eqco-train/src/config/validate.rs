@@ -3,11 +3,11 @@
 use std::fmt::Display;
 
 use eqco_data::recipe::{Recipe, RecipeName};
-use eqco_models::Stem;
 use eqco_models::backend::Backend;
+use eqco_models::{DeviceName, Stem};
 
-use super::TrainConfig;
 use super::error::ConfigError;
+use super::{AugmentOn, TrainConfig};
 
 /// Smallest view for the ImageNet stem: its five halvings leave one pixel.
 const LEAST_IMAGENET_STEM_SIZE: usize = 32;
@@ -25,6 +25,7 @@ impl TrainConfig {
         self.check_build()?;
         self.check_intervals()?;
         self.check_views()?;
+        self.check_augmentation()?;
         self.check_batches()?;
         self.check_parts()
     }
@@ -99,6 +100,16 @@ impl TrainConfig {
             );
         }
         Ok(())
+    }
+
+    fn check_augmentation(&self) -> Result<(), ConfigError> {
+        if self.data.augment_on == AugmentOn::Cpu || self.device != DeviceName::Cpu {
+            return Ok(());
+        }
+        let problem =
+            "`device` has the GPU that trains make the views, and this run trains on the cpu";
+        let hint = "leave --augment-on away to make the views in the loader, or train with --device cuda:0";
+        conflict("data.augment_on", problem, hint)
     }
 
     fn check_batches(&self) -> Result<(), ConfigError> {

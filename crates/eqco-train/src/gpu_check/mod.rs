@@ -4,9 +4,13 @@
 //! the emulator.
 
 mod lockstep;
+mod pictures;
 mod problem;
 mod speed;
+mod views;
 
 pub use lockstep::{Agreement, compare};
+pub use pictures::{Pictures, picture};
 pub use problem::Problem;
 pub use speed::{Speed, copy_rate, step_rate};
+pub use views::{ViewAgreement, compare_views, loaders, view_time};

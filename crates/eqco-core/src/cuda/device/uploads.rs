@@ -1,7 +1,7 @@
 //! Host memory to the GPU, beside its work.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::cuda_backend::cudarc::driver::{
     CudaEvent, CudaSlice, CudaStream, DevicePtr, DriverError, PinnedHostSlice, result, sys,
@@ -10,8 +10,11 @@ use rayon::prelude::*;
 
 use crate::cuda::CudaError;
 
-/// Uploads that can be under way at a time: two steps' worth of two views and a list of negatives.
-const SLOTS: usize = 6;
+/// Uploads that can be under way at a time: two steps' worth of two views, and of lists beside them.
+const LARGE_SLOTS: usize = 4;
+const SMALL_SLOTS: usize = 12;
+/// Fewer bytes are small: a list must not take memory that has grown with images.
+const LARGE: usize = 1 << 20;
 /// What one thread copies at a time, in bytes.
 const PIECE: usize = 1 << 20;
 
@@ -19,8 +22,30 @@ const PIECE: usize = 1 << 20;
 /// computes with a third.
 pub(super) struct Uploads {
     copies: Arc<CudaStream>,
-    slots: [Mutex<Option<Slot>>; SLOTS],
+    large: Slots<LARGE_SLOTS>,
+    small: Slots<SMALL_SLOTS>,
+}
+
+/// Taken in turn.
+struct Slots<const COUNT: usize> {
+    places: [Mutex<Option<Slot>>; COUNT],
     next: AtomicUsize,
+}
+
+impl<const COUNT: usize> Slots<COUNT> {
+    fn new() -> Self {
+        Self {
+            places: [const { Mutex::new(None) }; COUNT],
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    fn take(&self) -> MutexGuard<'_, Option<Slot>> {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % COUNT;
+        self.places[turn]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 struct Slot {
@@ -62,8 +87,8 @@ impl Uploads {
     pub(super) fn beside(stream: &CudaStream) -> Result<Self, DriverError> {
         Ok(Self {
             copies: stream.context().new_stream()?,
-            slots: Default::default(),
-            next: AtomicUsize::new(0),
+            large: Slots::new(),
+            small: Slots::new(),
         })
     }
 
@@ -75,10 +100,11 @@ impl Uploads {
         bytes: &[u8],
         launch: impl FnOnce(u64) -> Result<R, E>,
     ) -> Result<R, E> {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed) % SLOTS;
-        let mut place = self.slots[turn]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut place = if bytes.len() < LARGE {
+            self.small.take()
+        } else {
+            self.large.take()
+        };
         let slot = self.send(&mut place, bytes).map_err(CudaError::from)?;
         stream.wait(&slot.copied).map_err(CudaError::from)?;
         let address = slot.device.device_ptr(stream).0;

@@ -120,6 +120,11 @@ T atomicMax(T *target, T value) {
   return before;
 }
 
+// Each rounded by itself, never fused with another operation.
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline double __dmul_rn(double a, double b) { return a * b; }
+
 inline float rsqrtf(float value) { return 1.0f / std::sqrt(value); }
 inline float __expf(float value) { return std::exp(value); }
 inline float fast_exp2(float value) { return std::exp2(value); }
