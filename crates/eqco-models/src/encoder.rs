@@ -234,7 +234,7 @@ impl Encoder {
     /// what [`Encoder::upload`] makes of the same views from the CPU.
     ///
     /// # Errors
-    /// When the encoder does not compute with CUDA's kernels, there is another number of views than of images, a crop does
+    /// When the encoder does not compute with CUDA's kernels, the images are on another device, there is another number of views than of images, a crop does
     /// not lie inside its image, or a number is out of its range.
     pub fn augment(
         &self,

@@ -34,7 +34,7 @@ const MOST_BLOCKS: usize = 256;
 /// Makes views `[N, image_size, image_size, 3]` of `precision`, one of each of `images` `[N]`, normalised.
 ///
 /// # Errors
-/// When there is another number of views than of images, a crop does not lie inside its image, a number is out of its range
+/// When the images are on another device, there is another number of views than of images, a crop does not lie inside its image, a number is out of its range
 /// ([`View`]), or the device cannot allocate.
 pub(crate) fn augment(
     cuda: &Cuda,
@@ -45,9 +45,15 @@ pub(crate) fn augment(
     precision: Precision,
     pool: &Arc<BufferPool>,
 ) -> Result<Tensor> {
+    let device = images.bytes.device();
+    if !cuda.queue().serves(device) {
+        bail!(
+            "expected images on the GPU that makes the views, found them on {:?}",
+            device.location()
+        );
+    }
     check(images, views, image_size)?;
     normalization.check()?;
-    let device = images.bytes.device();
     let table = Table::new(views, &images.places, image_size)?;
     let target = Tensor::zeros(
         (views.len(), image_size, image_size, 3),
@@ -146,7 +152,7 @@ impl Pass<'_> {
     }
 
     fn send(&self, launch: &Launch) -> Result<()> {
-        // SAFETY: the arguments are those of the kernels, see `run`. Crops lie inside their images and images inside the
+        // SAFETY: the arguments are those of the kernels, see `run`, and on the kernels' device, see `augment`. Crops lie inside their images and images inside the
         // source, which `check` and `SourceImages` see to; the table has a row for every view of a group; and the places in
         // its rows lie inside the scratch memory, which has room for the largest group.
         unsafe { self.cuda.launch(launch) }

@@ -146,7 +146,7 @@ fn groups_of_views_do_not_disturb_each_other() -> Result<()> {
     let one = 320 * 320 * 3;
     let alone = made(&cuda, &[size], &views[..1], 320)?;
     assert_eq!(bytes[..one], alone);
-    // 3600 bytes an image: 256 divides 16 of them... and every 16th image is the first one again.
+    // 3600 bytes an image, counted modulo 256: every 16th image is the first one again.
     assert_eq!(bytes[16 * one..17 * one], alone);
     assert_eq!(bytes[48 * one..49 * one], alone);
     assert_ne!(bytes[one..2 * one], alone);
