@@ -14,9 +14,9 @@ use crate::gpu_check::{Problem, compare, copy_rate, step_rate};
 
 /// In f32 a tensor is at most so far from the CPU's, of its largest value: sums are taken in another order, and batch norms of
 /// few values amplify what comes out.
-const IN_F32: f32 = 2e-4;
+const IN_F32: f64 = 2e-4;
 /// One step of a comparison may be so far: one ReLU's input near 0 was enough.
-const AT_A_KINK: f32 = 0.05;
+const AT_A_KINK: f64 = 0.05;
 /// Losses in bf16, which has three digits; gradients of single elements are not compared.
 const LOSS_IN_BF16: f64 = 2e-2;
 const LOSS_IN_F32: f64 = 1e-4;
