@@ -53,6 +53,7 @@ impl Problem {
             optimizer: Optimizer::new(&self.optimizer, parameters)?.with_backend(backend),
             gradients: Gradients::new(parameters)?,
             encoder,
+            learning_rate: LEARNING_RATE,
         })
     }
 
@@ -99,6 +100,7 @@ pub(super) struct State {
     pub(super) gradients: Gradients,
     method: Method,
     optimizer: Optimizer,
+    pub(super) learning_rate: f64,
 }
 
 impl State {
@@ -121,7 +123,7 @@ impl State {
         let contrast = method.contrast(&self.encoder, &query, &key, at, &mut self.gradients)?;
         let parameters = self.encoder.parameters();
         self.optimizer
-            .step(parameters, &self.gradients, LEARNING_RATE)?;
+            .step(parameters, &self.gradients, self.learning_rate)?;
         Ok(contrast.statistics.loss)
     }
 

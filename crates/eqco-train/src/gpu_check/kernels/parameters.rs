@@ -1,5 +1,7 @@
 //! A small network with parameters of every kind, and gradients that are made up for them.
 
+use std::collections::HashMap;
+
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use eqco_models::buffer::BufferPool;
@@ -34,12 +36,19 @@ impl SmallNetwork {
         let norm = BatchNorm::new(&mut builder, "norm", CHANNELS, 1.0)?;
         let weight = builder.linear_weight("fc.weight", OUTPUTS, CHANNELS)?;
         let bias = builder.bias("fc.bias", OUTPUTS, CHANNELS)?;
+        let set = builder.finish();
+        // Norms begin at 1 and 0: an update that does nothing to them would not show.
+        let drawn = set.to_named()?.into_iter().map(|(name, tensor)| {
+            let values = Draw::new(seed, &name).tensor(tensor.dims(), 0.1, 1.0)?;
+            Ok((name, values))
+        });
+        set.load_named("", &drawn.collect::<Result<HashMap<_, _>>>()?)?;
         Ok(Self {
             conv,
             norm,
             weight,
             bias,
-            set: builder.finish(),
+            set,
         })
     }
 
