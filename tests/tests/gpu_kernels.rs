@@ -67,12 +67,14 @@ fn moved(quantities: &[Quantity], which: usize, share: f64) -> Result<Vec<Quanti
         .to_dtype(DType::F64)?
         .flatten_all()?
         .to_vec1::<f64>()?;
-    let largest = values.iter().fold(0f64, |most, value| most.max(value.abs()));
+    let largest = values
+        .iter()
+        .fold(0f64, |most, value| most.max(value.abs()));
     let place = values.len() / 2;
     // Zeros alone are compared as they are.
     values[place] += share * if largest == 0.0 { 1.0 } else { largest };
-    moved[which].value = Tensor::from_vec(values, value.shape(), &Device::Cpu)?
-        .to_dtype(value.dtype())?;
+    moved[which].value =
+        Tensor::from_vec(values, value.shape(), &Device::Cpu)?.to_dtype(value.dtype())?;
     Ok(moved)
 }
 

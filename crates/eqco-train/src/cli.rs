@@ -6,10 +6,10 @@ use clap::{Args, Parser, Subcommand};
 use eqco_models::DeviceName;
 use serde_json::Value;
 
-use crate::gpu_check::Part;
 use crate::config::{
     ConfigError, EQUIVALENT_BATCH, Origin, Preset, Resolved, Setting, read_assignment, read_value,
 };
+use crate::gpu_check::Part;
 
 /// Self-supervised contrastive pre-training of image encoders.
 ///

@@ -23,9 +23,8 @@ pub fn driver_version() -> String {
 
 /// The first word that looks like one: digits with points between.
 fn version_in(text: &str) -> Option<&str> {
-    let looks_like_one = |word: &&str| {
-        word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.')
-    };
+    let looks_like_one =
+        |word: &&str| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.');
     text.lines().next()?.split_whitespace().find(looks_like_one)
 }
 

@@ -35,12 +35,9 @@ mod gpu {
     use anyhow::{Context, Result};
     use candle_core::CudaDevice;
     use candle_core::cuda_backend::cudarc::driver::result::{device, mem_pool};
-    use candle_core::cuda_backend::cudarc::driver::sys::{
-        CUmemPool_attribute_enum, CUmemoryPool,
-    };
+    use candle_core::cuda_backend::cudarc::driver::sys::{CUmemPool_attribute_enum, CUmemoryPool};
 
-    const PEAK: CUmemPool_attribute_enum =
-        CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
+    const PEAK: CUmemPool_attribute_enum = CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
 
     fn pool(gpu: &CudaDevice) -> Result<Option<CUmemoryPool>> {
         let stream = gpu.cuda_stream();

@@ -27,11 +27,7 @@ pub(super) struct NetworkStep {
 
 impl NetworkStep {
     /// ResNet-50, or a narrow ResNet-18 at the tiny scale, with so many images of so many pixels, which are uploaded here.
-    pub(super) fn new(
-        place: Place<'_>,
-        scale: Scale,
-        [images, side]: [usize; 2],
-    ) -> Result<Self> {
+    pub(super) fn new(place: Place<'_>, scale: Scale, [images, side]: [usize; 2]) -> Result<Self> {
         let config = match scale {
             Scale::Full => EncoderConfig::imagenet(Architecture::Resnet50),
             Scale::Tiny => EncoderConfig {

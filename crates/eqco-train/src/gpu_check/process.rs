@@ -107,12 +107,22 @@ mod tests {
         assert_eq!(crashed.notes, ["seen"]);
         assert!(!crashed.passed());
         let missing = run(Command::new("/no/such/program"), LONG);
-        assert!(missing.error.unwrap_or_default().contains("cannot be started"));
+        assert!(
+            missing
+                .error
+                .unwrap_or_default()
+                .contains("cannot be started")
+        );
     }
 
     #[test]
     fn a_process_that_hangs_is_stopped() {
         let outcome = shell("exec sleep 1000", Duration::from_millis(50));
-        assert!(outcome.error.unwrap_or_default().starts_with("stopped after 0 s"));
+        assert!(
+            outcome
+                .error
+                .unwrap_or_default()
+                .starts_with("stopped after 0 s")
+        );
     }
 }

@@ -81,7 +81,10 @@ impl Report {
         let mut lines = vec![
             format!("{}, driver {}, {}", self.device, self.driver, self.backend),
             format!("against {}", self.cpu),
-            format!("eqco-train {} ({}), seed {}", self.version, self.commit, self.seed),
+            format!(
+                "eqco-train {} ({}), seed {}",
+                self.version, self.commit, self.seed
+            ),
         ];
         self.numbers(&mut lines);
         self.speed(&mut lines);
@@ -104,8 +107,16 @@ impl Report {
 
     fn numbers(&self, lines: &mut Vec<String>) {
         let parts = self.parts.iter();
-        let parts: Vec<&PartReport> = parts.filter(|part| !part.outcome.checks.is_empty()).collect();
-        heading(lines, &format!("{:<26}{:>7}  {:<8}{:>9}  {}", "numbers", "checks", "", "of bound", "furthest"));
+        let parts: Vec<&PartReport> = parts
+            .filter(|part| !part.outcome.checks.is_empty())
+            .collect();
+        heading(
+            lines,
+            &format!(
+                "{:<26}{:>7}  {:<8}{:>9}  {}",
+                "numbers", "checks", "", "of bound", "furthest"
+            ),
+        );
         for part in parts {
             let checks = &part.outcome.checks;
             let furthest = checks.iter().max_by(|a, b| a.ratio().total_cmp(&b.ratio()));
@@ -123,7 +134,10 @@ impl Report {
     }
 
     fn measurement(&self, name: &str) -> Option<&Measurement> {
-        let mut all = self.parts.iter().flat_map(|part| &part.outcome.measurements);
+        let mut all = self
+            .parts
+            .iter()
+            .flat_map(|part| &part.outcome.measurements);
         all.find(|measurement| measurement.name == name)
     }
 
@@ -136,7 +150,13 @@ impl Report {
         if all.is_empty() {
             return;
         }
-        heading(lines, &format!("{:<50}{:>12}{:>18}{:>12}", "speed", "ms", "rate", "of ceiling"));
+        heading(
+            lines,
+            &format!(
+                "{:<50}{:>12}{:>18}{:>12}",
+                "speed", "ms", "rate", "of ceiling"
+            ),
+        );
         for measurement in all {
             let ceiling = self.ceiling(measurement).map_or(String::new(), percent);
             lines.push(format!(
@@ -173,7 +193,12 @@ impl Report {
             lines,
             &format!(
                 "{:<26}{:>12}{:>14}{:>10}{:>16}{:>18}",
-                "in turns with PyTorch", "ours, ms", "PyTorch, ms", "speed-up", "ours, peak", "PyTorch, peak"
+                "in turns with PyTorch",
+                "ours, ms",
+                "PyTorch, ms",
+                "speed-up",
+                "ours, peak",
+                "PyTorch, peak"
             ),
         );
         for pair in all {
@@ -193,19 +218,27 @@ impl Report {
         if self.targets.iter().all(|target| target.found.is_none()) {
             return;
         }
-        heading(lines, &format!("{:<52}{:>14}{:>12}  {}", "targets", "wanted", "found", ""));
+        heading(
+            lines,
+            &format!("{:<52}{:>14}{:>12}  {}", "targets", "wanted", "found", ""),
+        );
         for target in &self.targets {
             let wanted = match target.wanted {
                 Wanted::AtLeast(wanted) => format!("at least {wanted:.2}"),
                 Wanted::AtMost(wanted) => format!("at most {wanted:.2}"),
             };
-            let found = target.found.map_or("–".to_owned(), |found| format!("{found:.2}"));
+            let found = target
+                .found
+                .map_or("–".to_owned(), |found| format!("{found:.2}"));
             let verdict = match target.is_met() {
                 Some(true) => "met",
                 Some(false) => "MISSED",
                 None => "not measured",
             };
-            lines.push(format!("{:<52}{wanted:>14}{found:>12}  {verdict}", target.name));
+            lines.push(format!(
+                "{:<52}{wanted:>14}{found:>12}  {verdict}",
+                target.name
+            ));
         }
     }
 
@@ -224,7 +257,11 @@ impl Report {
             let failed: Vec<&Check> = failed.collect();
             for check in failed.iter().take(MOST_FAILURES) {
                 let (name, detail) = (&check.name, &check.detail);
-                lines.push(format!("FAILED  {}, {name}: {} of bound, {detail}", part.name, ratio(check)));
+                lines.push(format!(
+                    "FAILED  {}, {name}: {} of bound, {detail}",
+                    part.name,
+                    ratio(check)
+                ));
             }
             if failed.len() > MOST_FAILURES {
                 let more = failed.len() - MOST_FAILURES;
@@ -287,7 +324,9 @@ fn rate(measurement: &Measurement) -> String {
 }
 
 fn gigabytes(bytes: Option<u64>) -> String {
-    bytes.map_or("–".to_owned(), |bytes| format!("{:.2} GB", bytes as f64 / 1e9))
+    bytes.map_or("–".to_owned(), |bytes| {
+        format!("{:.2} GB", bytes as f64 / 1e9)
+    })
 }
 
 #[cfg(test)]

@@ -125,12 +125,12 @@ fn check_steps(
             problem.image_size
         );
         progress(&name);
-        outcome
-            .checks
-            .push(match compare(&problem, place.device, place.backend, STEPS) {
+        outcome.checks.push(
+            match compare(&problem, place.device, place.backend, STEPS) {
                 Ok(agreement) => of_steps(name, precision, &agreement),
                 Err(error) => Check::failed(name, format!("{error:#}")),
-            });
+            },
+        );
         keep(&outcome);
     }
     outcome.error = lost(place);

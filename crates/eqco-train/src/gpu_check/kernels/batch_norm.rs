@@ -68,7 +68,10 @@ pub(super) fn checks(seed: u64, most: usize) -> Vec<KernelCheck> {
 fn with_large_means(seed: u64, most: usize) -> [Case; 2] {
     let mut draw = Draw::new(seed, "large mean");
     // bf16 keeps a value near 16 to 0.06: the inputs of both sides are what is left.
-    let inputs = [(1000.0, 0.2, SUMS_NEAR_1000), (16.0, 2.0, ONE_ROUNDING_OF_BF16)];
+    let inputs = [
+        (1000.0, 0.2, SUMS_NEAR_1000),
+        (16.0, 2.0, ONE_ROUNDING_OF_BF16),
+    ];
     let dtypes = [DType::F32, DType::BF16];
     std::array::from_fn(|index| {
         let (mean, spread, bound) = inputs[index];
@@ -109,7 +112,11 @@ impl Case {
             "{:?} {:?}{}, {}, groups of {:?}, mean {}, {:?}",
             self.mode,
             self.activate,
-            if self.with_residual { " + residual" } else { "" },
+            if self.with_residual {
+                " + residual"
+            } else {
+                ""
+            },
             sides.join("x"),
             self.group,
             self.mean,

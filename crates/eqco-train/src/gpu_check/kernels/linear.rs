@@ -25,11 +25,7 @@ pub(super) fn checks(seed: u64, most: usize) -> Vec<KernelCheck> {
     checks
 }
 
-fn layer(
-    seed: u64,
-    [rows, inputs, outputs]: [usize; 3],
-    is_biased: bool,
-) -> KernelCheck {
+fn layer(seed: u64, [rows, inputs, outputs]: [usize; 3], is_biased: bool) -> KernelCheck {
     let bias = if is_biased { " + bias" } else { "" };
     let name = format!("{rows}x{inputs} to {outputs}{bias}");
     KernelCheck::new(name, move |place| {

@@ -71,7 +71,10 @@ pub(super) fn checks(seed: u64) -> Vec<KernelCheck> {
                     dtype,
                     config,
                 };
-                let name = format!("{layout:?}, {rows} of {width}, {:?}, {dtype:?}", config.alpha);
+                let name = format!(
+                    "{layout:?}, {rows} of {width}, {:?}, {dtype:?}",
+                    config.alpha
+                );
                 checks.push(KernelCheck::new(name, move |place| case.compute(place)));
             }
         }
@@ -100,7 +103,8 @@ impl Case {
             Layout::DrawnForHalf(count) => {
                 let (kind, half) = (DrawKind::PerQuery, self.rows / 2);
                 let draw = NegativeDraw::sample(kind, self.rows, count, self.seed, 0)?;
-                let [some_queries, some_keys] = [&queries, &keys].map(|all| all.narrow(0, half, half));
+                let [some_queries, some_keys] =
+                    [&queries, &keys].map(|all| all.narrow(0, half, half));
                 let negatives = Negatives::InLargerBatch {
                     draw: &draw,
                     batch_keys: &keys,
@@ -111,9 +115,7 @@ impl Case {
             Layout::NtXent => {
                 poison_freed_memory(place.device)?;
                 match place.backend {
-                    Backend::Cuda(cuda) => {
-                        nt_xent_on(cuda.queue(), &self.config, &queries, &keys)?
-                    }
+                    Backend::Cuda(cuda) => nt_xent_on(cuda.queue(), &self.config, &queries, &keys)?,
                     _ => nt_xent(&self.config, &queries, &keys)?,
                 }
             }
@@ -139,18 +141,42 @@ impl Case {
 
     fn quantities(&self, output: &LossOutput) -> Result<Vec<Quantity>> {
         let in_bf16 = self.dtype == DType::BF16;
-        let of_temperature = if in_bf16 { TEMPERATURE_IN_BF16 } else { NUMBERS };
-        let of_tensors = if in_bf16 { GRADIENTS_IN_BF16 } else { GRADIENTS_IN_F32 };
+        let of_temperature = if in_bf16 {
+            TEMPERATURE_IN_BF16
+        } else {
+            NUMBERS
+        };
+        let of_tensors = if in_bf16 {
+            GRADIENTS_IN_BF16
+        } else {
+            GRADIENTS_IN_F32
+        };
         let statistics = &output.statistics;
         let numbers = [
             ("loss", output.loss, NUMBERS),
             ("top-1", statistics.contrast_top1, 0.0),
-            ("positive similarity", statistics.positive_similarity, NUMBERS),
-            ("negative similarity", statistics.negative_similarity, NUMBERS),
+            (
+                "positive similarity",
+                statistics.positive_similarity,
+                NUMBERS,
+            ),
+            (
+                "negative similarity",
+                statistics.negative_similarity,
+                NUMBERS,
+            ),
             ("gradient scale", statistics.gradient_scale, NUMBERS),
-            ("its deviation", statistics.gradient_scale_deviation, NUMBERS),
+            (
+                "its deviation",
+                statistics.gradient_scale_deviation,
+                NUMBERS,
+            ),
             ("guaranteed bound", statistics.guaranteed_bound, NUMBERS),
-            ("temperature gradient", output.temperature_gradient, of_temperature),
+            (
+                "temperature gradient",
+                output.temperature_gradient,
+                of_temperature,
+            ),
         ];
         let mut quantities = Vec::new();
         for (name, number, bound) in numbers {

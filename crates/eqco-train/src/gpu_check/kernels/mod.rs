@@ -133,10 +133,7 @@ impl std::fmt::Debug for KernelCheck {
 }
 
 impl KernelCheck {
-    fn new(
-        name: String,
-        compute: impl Fn(Place<'_>) -> Result<Vec<Quantity>> + 'static,
-    ) -> Self {
+    fn new(name: String, compute: impl Fn(Place<'_>) -> Result<Vec<Quantity>> + 'static) -> Self {
         Self {
             name,
             compute: Box::new(compute),

@@ -14,13 +14,18 @@ pub(super) fn checks(seed: u64) -> Vec<KernelCheck> {
     };
     let optimizers = [
         ("SGD", OptimizerConfig::Sgd(SgdConfig::default())),
-        ("SGD with Nesterov's momentum", OptimizerConfig::Sgd(nesterov)),
+        (
+            "SGD with Nesterov's momentum",
+            OptimizerConfig::Sgd(nesterov),
+        ),
         // Norms of whole parameters are sums.
         ("LARS", OptimizerConfig::Lars(LarsConfig::default())),
         ("AdamW", OptimizerConfig::AdamW(AdamWConfig::default())),
     ];
     let checks = optimizers.into_iter();
-    checks.map(|(name, config)| check(seed, name, config)).collect()
+    checks
+        .map(|(name, config)| check(seed, name, config))
+        .collect()
 }
 
 fn check(seed: u64, name: &str, config: OptimizerConfig) -> KernelCheck {

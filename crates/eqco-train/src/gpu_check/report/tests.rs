@@ -82,11 +82,20 @@ fn a_table_holds_distances_rates_shares_and_targets() {
         let words = found.unwrap_or_default().split_whitespace();
         words.collect::<Vec<_>>().join(" ")
     };
-    assert_eq!(line("kernel/conv2d"), "kernel/conv2d 2 ok 0.40 1x1: gradient of input 0");
+    assert_eq!(
+        line("kernel/conv2d"),
+        "kernel/conv2d 2 ok 0.40 1x1: gradient of input 0"
+    );
     assert_eq!(line("SGD"), "SGD 2.000 2250 GB/s 75 %");
     assert_eq!(line("upload"), "upload 1.000 50 GB/s");
-    assert_eq!(line("ResNet-50 step  "), "ResNet-50 step 128.000 2000 images/s");
-    assert_eq!(line("resnet50, eager"), "resnet50, eager 128.00 160.00 1.25 21.00 GB 24.00 GB");
+    assert_eq!(
+        line("ResNet-50 step  "),
+        "ResNet-50 step 128.000 2000 images/s"
+    );
+    assert_eq!(
+        line("resnet50, eager"),
+        "resnet50, eager 128.00 160.00 1.25 21.00 GB 24.00 GB"
+    );
     assert_eq!(
         line("ResNet-50 step over"),
         "ResNet-50 step over PyTorch's best at least 1.10 1.25 met"
@@ -120,7 +129,10 @@ fn missed_targets_do_not_fail_and_numbers_that_are_off_do() {
     let lost = report(parts);
     assert!(!lost.passed);
     assert!(lost.table().contains("FAILED  speed: the device is lost"));
-    assert!(!report(Vec::new()).passed, "nothing checked is nothing passed");
+    assert!(
+        !report(Vec::new()).passed,
+        "nothing checked is nothing passed"
+    );
 }
 
 #[test]
@@ -132,7 +144,10 @@ fn no_line_is_longer_than_a_hundred_columns_and_no_message_is_cut() {
     let table = report(parts).table();
     let longest = table.lines().map(|line| line.chars().count()).max();
     assert_eq!(longest, Some(100), "{table}");
-    assert_eq!(table.matches('x').count() - report(sound()).table().matches('x').count(), 250);
+    assert_eq!(
+        table.matches('x').count() - report(sound()).table().matches('x').count(),
+        250
+    );
     assert!(table.contains('…'));
 }
 
@@ -141,7 +156,10 @@ fn json_holds_everything() -> serde_json::Result<()> {
     let json = serde_json::to_value(report(sound()))?;
     assert_eq!(json["parts"][0]["name"], "kernel/conv2d");
     assert_eq!(json["parts"][0]["checks"][1]["distance"], 2e-6);
-    assert_eq!(json["parts"][2]["comparisons"][0]["their_peak_bytes"], 24_000_000_000u64);
+    assert_eq!(
+        json["parts"][2]["comparisons"][0]["their_peak_bytes"],
+        24_000_000_000u64
+    );
     assert_eq!(json["targets"][0]["found"], 1.25);
     assert_eq!(json["targets"][0]["wanted"]["at_least"], 1.1);
     assert_eq!(json["passed"], true);

@@ -154,10 +154,7 @@ pub(super) fn measure(place: Place<'_>, scale: Scale) -> Result<Outcome> {
     let work = Work::FlopsInBf16(fused.flops());
     let ours = seconds_per_call(place.device, || fused.evaluate().map(drop))?;
     let theirs = seconds_per_call(place.device, || materialised.evaluate().map(drop))?;
-    let measured = [
-        (FUSED_LOSS, ours),
-        (MATERIALISED_LOSS, theirs),
-    ];
+    let measured = [(FUSED_LOSS, ours), (MATERIALISED_LOSS, theirs)];
     let measurements = measured.map(|(name, seconds)| Measurement {
         name: name.to_owned(),
         milliseconds: 1e3 * seconds,

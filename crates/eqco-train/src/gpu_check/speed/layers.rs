@@ -55,7 +55,10 @@ pub(super) fn measure(place: Place<'_>, scale: Scale) -> Result<Outcome> {
     let shape = [images, side(112), side(112), scale.of(64, 8)];
     add("max pool", pool(place, "max pool 112x112x64", shape, true));
     let shape = [images, side(7), side(7), scale.of(2048, 8)];
-    add("average pool", pool(place, "average pool 7x7x2048", shape, false));
+    add(
+        "average pool",
+        pool(place, "average pool 7x7x2048", shape, false),
+    );
     let sizes = [images, scale.of(2048, 8), scale.of(2048, 8)];
     add("linear", fully_connected(place, sizes));
     Ok(outcome)
@@ -104,12 +107,7 @@ fn convolution(
     )
 }
 
-fn pool(
-    place: Place<'_>,
-    name: &str,
-    shape: [usize; 4],
-    is_max: bool,
-) -> Result<Vec<Measurement>> {
+fn pool(place: Place<'_>, name: &str, shape: [usize; 4], is_max: bool) -> Result<Vec<Measurement>> {
     let input = 2 * shape.iter().product::<usize>() as u64;
     // A quarter of the values, each with a byte for its place; or one f32 a map.
     let output = if is_max {
@@ -211,14 +209,16 @@ impl Layer<'_> {
             "both passes take {both} s, no more than forward ({ahead}) and a copy ({copy})"
         );
         let directions = [("forward", ahead), ("backward", back)].into_iter();
-        let measured = directions.zip(self.work).map(|((direction, seconds), work)| {
-            let name = format!("{} {direction}", self.name);
-            Measurement {
-                name,
-                milliseconds: 1e3 * seconds,
-                work,
-            }
-        });
+        let measured = directions
+            .zip(self.work)
+            .map(|((direction, seconds), work)| {
+                let name = format!("{} {direction}", self.name);
+                Measurement {
+                    name,
+                    milliseconds: 1e3 * seconds,
+                    work,
+                }
+            });
         Ok(measured.collect())
     }
 

@@ -23,15 +23,23 @@ pub(super) fn measure(place: Place<'_>, scale: Scale) -> Result<Outcome> {
     let (parameters, device) = (network.encoder.parameters(), place.device);
     let optimizer = &mut network.optimizer;
     let gradients = &network.gradients;
-    let sgd = seconds_per_call(device, || {
-        Ok(optimizer.step(parameters, gradients, 1e-6)?)
-    })?;
+    let sgd = seconds_per_call(device, || Ok(optimizer.step(parameters, gradients, 1e-6)?))?;
     let moving = seconds_per_call(device, || {
-        Ok(ema_update(momentum.parameters(), parameters, 0.99, place.backend)?)
+        Ok(ema_update(
+            momentum.parameters(),
+            parameters,
+            0.99,
+            place.backend,
+        )?)
     })?;
     let both = seconds_per_call(device, || {
         optimizer.step(parameters, gradients, 1e-6)?;
-        Ok(ema_update(momentum.parameters(), parameters, 0.99, place.backend)?)
+        Ok(ema_update(
+            momentum.parameters(),
+            parameters,
+            0.99,
+            place.backend,
+        )?)
     })?;
     let measured = [
         ("SGD, ResNet-50", sgd, PASSES[0]),
