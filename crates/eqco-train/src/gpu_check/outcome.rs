@@ -68,6 +68,10 @@ pub struct PeerComparison {
     pub workload: String,
     /// How PyTorch computed it.
     pub variant: String,
+    /// Version of PyTorch.
+    pub version: String,
+    /// What its first steps took, compilation included, in seconds.
+    pub warm_up_seconds: f64,
     /// Median of ours, in milliseconds.
     pub our_milliseconds: f64,
     /// Median of PyTorch's, in milliseconds.
@@ -189,6 +193,8 @@ mod tests {
             comparisons: vec![PeerComparison {
                 workload: "step".to_owned(),
                 variant: "eager".to_owned(),
+                version: "2.15.0".to_owned(),
+                warm_up_seconds: 8.0,
                 our_milliseconds: 1.0,
                 their_milliseconds: 1.5,
                 speedup: 1.5,

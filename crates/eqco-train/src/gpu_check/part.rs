@@ -72,9 +72,8 @@ impl Part {
     /// included.
     pub fn limit(self) -> Duration {
         Duration::from_secs(match self {
-            Self::Kernel(_) => 60,
-            Self::Steps(_) | Self::Curves | Self::Speed => 90,
-            Self::Workload(_) => 180,
+            Self::Kernel(_) | Self::Steps(_) | Self::Curves | Self::Speed => 90,
+            Self::Workload(_) => 240,
         })
     }
 }

@@ -186,24 +186,18 @@ impl Report {
             .iter()
             .flat_map(|part| &part.outcome.comparisons)
             .collect();
-        if all.is_empty() {
-            return;
-        }
+        let Some(first) = all.first() else { return };
+        let title = format!("in turns with PyTorch {}", first.version);
         heading(
             lines,
             &format!(
-                "{:<26}{:>12}{:>14}{:>10}{:>16}{:>18}",
-                "in turns with PyTorch",
-                "ours, ms",
-                "PyTorch, ms",
-                "speed-up",
-                "ours, peak",
-                "PyTorch, peak"
+                "{:<36}{:>10}{:>14}{:>10}{:>14}{:>16}",
+                title, "ours, ms", "PyTorch, ms", "speed-up", "ours, peak", "PyTorch, peak"
             ),
         );
         for pair in all {
             lines.push(format!(
-                "{:<26}{:>12.2}{:>14.2}{:>10.2}{:>16}{:>18}",
+                "{:<36}{:>10.2}{:>14.2}{:>10.2}{:>14}{:>16}",
                 format!("{}, {}", pair.workload, pair.variant),
                 pair.our_milliseconds,
                 pair.their_milliseconds,

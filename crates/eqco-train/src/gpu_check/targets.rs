@@ -129,6 +129,8 @@ mod tests {
         PeerComparison {
             workload: "resnet50".to_owned(),
             variant: variant.to_owned(),
+            version: "2.15.0".to_owned(),
+            warm_up_seconds: 8.0,
             our_milliseconds: 100.0,
             their_milliseconds: 100.0 * speedup,
             speedup,

@@ -102,6 +102,8 @@ fn in_turns(ours: &mut Ours<'_>, mut peer: Peer) -> Result<PeerComparison> {
     Ok(PeerComparison {
         workload: String::new(),
         variant: String::new(),
+        version: peer.ready.version.clone(),
+        warm_up_seconds: peer.ready.warm_up_seconds,
         speedup: speedup(&ours_of_rounds, &theirs_of_rounds),
         our_milliseconds: median(ours_of_rounds),
         their_milliseconds: median(theirs_of_rounds),

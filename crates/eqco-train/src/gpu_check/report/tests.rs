@@ -57,6 +57,8 @@ fn sound() -> Vec<PartReport> {
         comparisons: vec![PeerComparison {
             workload: "resnet50".to_owned(),
             variant: "eager".to_owned(),
+            version: "2.15.0".to_owned(),
+            warm_up_seconds: 8.0,
             our_milliseconds: 128.0,
             their_milliseconds: 160.0,
             speedup: 1.25,
@@ -138,16 +140,13 @@ fn missed_targets_do_not_fail_and_numbers_that_are_off_do() {
 #[test]
 fn no_line_is_longer_than_a_hundred_columns_and_no_message_is_cut() {
     let mut parts = sound();
-    let message = "x".repeat(250);
+    let message = "Z".repeat(250);
     parts[0].outcome.checks[0].name = "y".repeat(150);
     parts[1].outcome.error = Some(message.clone());
     let table = report(parts).table();
     let longest = table.lines().map(|line| line.chars().count()).max();
     assert_eq!(longest, Some(100), "{table}");
-    assert_eq!(
-        table.matches('x').count() - report(sound()).table().matches('x').count(),
-        250
-    );
+    assert_eq!(table.matches('Z').count(), 250, "{table}");
     assert!(table.contains('…'));
 }
 

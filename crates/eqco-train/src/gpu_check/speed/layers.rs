@@ -36,7 +36,9 @@ pub(super) fn measure(place: Place<'_>, scale: Scale) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut add = |name: &str, measured: Result<Vec<Measurement>>| match measured {
         Ok(measured) => outcome.measurements.extend(measured),
-        Err(error) => outcome.error = Some(format!("{name}: {error:#}")),
+        Err(error) => {
+            outcome.error.get_or_insert(format!("{name}: {error:#}"));
+        }
     };
     for activation @ (name, _) in [
         (BATCH_NORM, false),

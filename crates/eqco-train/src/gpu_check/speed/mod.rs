@@ -70,7 +70,7 @@ pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// Times everything at `place`. What fails ends its group, and the others are timed all the same; the last failure is the outcome's.
+/// Times everything at `place`. What fails ends its group, and the others are timed all the same; the first failure is the outcome's.
 pub(super) fn measure(
     place: Place<'_>,
     scale: Scale,
@@ -94,7 +94,9 @@ pub(super) fn measure(
                 all.notes.extend(found.notes);
                 all.error = all.error.or(found.error);
             }
-            Err(error) => all.error = Some(format!("{name}: {error:#}")),
+            Err(error) => {
+                all.error.get_or_insert(format!("{name}: {error:#}"));
+            }
         }
         keep(&all);
     }
