@@ -125,7 +125,7 @@ impl Check {
     /// The distance in units of the bound; infinite for what failed without one.
     pub fn ratio(&self) -> f64 {
         match self.distance {
-            Some(distance) if distance == 0.0 => 0.0,
+            Some(0.0) => 0.0,
             Some(distance) => distance / self.bound,
             None => f64::INFINITY,
         }
