@@ -44,7 +44,7 @@ fn emulated_kernels_follow_the_portable_ones_curve_and_a_wrong_update_does_not()
     // The same network with another momentum, as a wrong kernel would have it.
     let wrong = Problem {
         optimizer: OptimizerConfig::Sgd(SgdConfig {
-            sgd_momentum: 0.7,
+            sgd_momentum: 0.5,
             ..SgdConfig::default()
         }),
         precision: Precision::F32,
