@@ -43,7 +43,7 @@ fn emulated() -> Option<Backend> {
 
 /// Of the largest value of a tensor. f32 has 6e-8; sums are taken in another order, some in another precision, and batch
 /// norms over few values amplify what comes out.
-const IN_F32: f32 = 5e-5;
+const IN_F32: f64 = 5e-5;
 
 #[test]
 fn steps_in_f32_are_those_of_the_portable_kernels() -> Result<()> {

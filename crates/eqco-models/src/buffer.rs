@@ -84,12 +84,31 @@ impl BufferPool {
         self.lock().clear();
     }
 
+    /// Fills every buffer that is not in use with NaN, bytes with 255: an operation that takes one of them and leaves a part of it
+    /// unwritten, or reads it first, shows it in its results. For checks of kernels.
+    ///
+    /// # Errors
+    /// When the device cannot allocate or copy.
+    pub fn poison(&self) -> Result<()> {
+        self.lock().values().flatten().try_for_each(poison)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(DType, usize), Vec<Tensor>>> {
         // A panic while the map is held leaves at worst a missing entry: the map is still sound.
         self.free
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+fn poison(flat: &Tensor) -> Result<()> {
+    let (len, device) = (flat.elem_count(), flat.device());
+    let poison = match flat.dtype() {
+        // Bytes have no NaN.
+        DType::U8 => Tensor::full(u8::MAX, len, device)?,
+        dtype => Tensor::full(f32::NAN, len, device)?.to_dtype(dtype)?,
+    };
+    flat.slice_set(&poison, 0, 0)
 }
 
 /// One buffer on loan; dropping it returns it.
@@ -111,7 +130,7 @@ impl Drop for Buffer {
         // The crate's own tests run on poisoned memory: whoever reads a buffer that is returned, or leaves one unwritten,
         // gets a NaN.
         #[cfg(test)]
-        tests::poison(&flat);
+        poison(&flat).expect("buffers can be written to");
         self.pool
             .lock()
             .entry((flat.dtype(), flat.elem_count()))
@@ -123,23 +142,12 @@ impl Drop for Buffer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::access::write;
     use crate::ops::normalize::l2_normalize;
     use crate::params::{ParameterBuilder, ParameterSet};
     use crate::precision::Precision;
     use crate::projection_head::{HeadKind, ProjectionHead, ProjectionHeadConfig};
     use crate::resnet::{Architecture, EncoderConfig, ResNet, Stem};
     use crate::tape::{Gradients, Mode, Tape};
-
-    pub(super) fn poison(flat: &Tensor) {
-        let poisoned = match flat.dtype() {
-            // Bytes have no NaN.
-            DType::U8 => return,
-            DType::F32 => write(flat, |values| values.fill(f32::NAN)),
-            _ => write(flat, |values| values.fill(half::bf16::NAN)),
-        };
-        poisoned.expect("buffers are f32 or bf16 on the CPU");
-    }
 
     #[test]
     fn a_dropped_buffer_is_handed_out_again_and_a_held_one_is_not() -> Result<()> {
@@ -173,6 +181,29 @@ mod tests {
         let values = again.flat().to_vec1::<half::bf16>()?;
         assert!(values.iter().all(|v| v.is_nan()));
         assert_eq!(pool.take(DType::F32, 8)?.flat().dtype(), DType::F32);
+        Ok(())
+    }
+
+    #[test]
+    fn poison_reaches_free_buffers_of_every_type_and_no_other() -> Result<()> {
+        let pool = BufferPool::new(&Device::Cpu);
+        let held = pool.take(DType::F32, 8)?;
+        held.flat()
+            .slice_set(&Tensor::ones(8, DType::F32, &Device::Cpu)?, 0, 0)?;
+        for dtype in [DType::F32, DType::BF16, DType::U8] {
+            let free = pool.take(dtype, 5)?;
+            let flat = free.flat().clone();
+            drop(free);
+            flat.slice_set(&Tensor::zeros(5, dtype, &Device::Cpu)?, 0, 0)?;
+            pool.poison()?;
+            let values = flat.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+            let is_poison = |value: &f32| match dtype {
+                DType::U8 => *value == 255.0,
+                _ => value.is_nan(),
+            };
+            assert!(values.iter().all(is_poison), "{dtype:?}: {values:?}");
+        }
+        assert_eq!(held.flat().to_vec1::<f32>()?, [1.0; 8]);
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::config::{
     ConfigError, EQUIVALENT_BATCH, Origin, Preset, Resolved, Setting, read_assignment, read_value,
 };
+use crate::gpu_check::Part;
 
 /// Self-supervised contrastive pre-training of image encoders.
 ///
@@ -37,7 +38,7 @@ pub enum Command {
     ShowConfig(ConfigArgs),
     /// Report what this machine and this build can use, and what would make training faster
     Doctor,
-    /// Compare a GPU's training steps with the CPU's, and time them
+    /// Compare a GPU's kernels and training with the CPU's, time them, and compare with PyTorch's
     GpuCheck(GpuCheckArgs),
 }
 
@@ -47,9 +48,30 @@ pub struct GpuCheckArgs {
     /// The GPU
     #[arg(long, value_name = "NAME", default_value = "cuda:0")]
     pub device: DeviceName,
-    /// Steps that are timed
-    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    /// Of the shapes and values that kernels are checked with
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    pub seed: u64,
+    /// Numbers alone: time nothing, and leave PyTorch out
+    #[arg(long)]
+    pub quick: bool,
+    /// Steps that are timed in one turn
+    #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub steps: u64,
+    /// The Python whose PyTorch is compared with
+    #[arg(long, value_name = "PATH", default_value = "python3")]
+    pub python: PathBuf,
+    /// Compare with no PyTorch
+    #[arg(long, conflicts_with = "python")]
+    pub no_pytorch: bool,
+    /// Write everything that was found to this file
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Seconds after which no further part begins, and what is running is stopped
+    #[arg(long, value_name = "SECONDS", default_value_t = 540, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub limit: u64,
+    /// Run one part in this process and print its outcome as JSON, as the command does for every part
+    #[arg(long, value_name = "NAME")]
+    pub part: Option<Part>,
 }
 
 /// Flags of `pretrain`.

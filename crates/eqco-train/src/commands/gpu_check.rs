@@ -1,30 +1,26 @@
 //! `eqco-train gpu-check`: whether a GPU computes what the CPU does, and how fast.
 
-use std::process::ExitCode;
+use std::env;
+use std::fs;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use candle_core::Device;
-use eqco_data::recipe::RecipeName;
+use eqco_models::Precision;
 use eqco_models::backend::{Backend, BackendName};
 use eqco_models::cuda::CudaConfig;
-use eqco_models::method::MethodName;
-use eqco_models::optim::{LarsConfig, OptimizerConfig, SgdConfig};
-use eqco_models::{Architecture, EncoderConfig, Precision, Stem};
 
 use crate::cli::GpuCheckArgs;
-use crate::gpu_check::{Problem, compare, compare_views, copy_rate, step_rate, view_time};
-use crate::plan::named;
-
-/// In f32 a tensor is at most so far from the CPU's, of its largest value: sums are taken in another order, and batch norms of
-/// few values amplify what comes out.
-const IN_F32: f32 = 2e-4;
-/// One step of a comparison may be so far: one ReLU's input near 0 was enough.
-const AT_A_KINK: f32 = 0.05;
-/// Losses in bf16, which has three digits; gradients of single elements are not compared.
-const LOSS_IN_BF16: f64 = 2e-2;
-const LOSS_IN_F32: f64 = 1e-4;
+use crate::gpu_check::kernels::Place;
+use crate::gpu_check::process::{self, MARK};
+use crate::gpu_check::pytorch::Interpreter;
+use crate::gpu_check::{Options, Outcome, Part, PartReport, Report, facts, run_part};
+use crate::machine::Machine;
+use crate::metrics::COMMIT;
 
 pub(super) fn run(arguments: &GpuCheckArgs) -> Result<ExitCode> {
+    let begun = Instant::now();
     let device = arguments.device.open().context(
         "nothing has been checked: gpu-check needs a GPU, and a build with `--features cuda`",
     )?;
@@ -33,162 +29,111 @@ pub(super) fn run(arguments: &GpuCheckArgs) -> Result<ExitCode> {
         Precision::F32,
         &device,
         CudaConfig::default(),
-    )?;
-    println!(
-        "{backend} on {}, against the portable kernels of the CPU",
-        arguments.device
-    );
-    let mut failures = 0;
-    for (name, problem) in problems() {
-        failures += usize::from(!check(&name, &problem, &device, &backend)?);
+    )
+    .context("nothing has been checked: CUDA's kernels cannot be used")?;
+    if let Some(part) = arguments.part {
+        return run_here(part, arguments, &device, &backend);
     }
-    failures += check_views(&device, &backend)?;
-    println!(
-        "copies within memory: {:.0} GB/s",
-        copy_rate(&device)? / 1e9
-    );
-    println!(
-        "512 views of 224 pixels from 256 images of 500 x 400: {:.1} ms",
-        view_time(&device, &backend, 10)?
-    );
-    for (name, problem) in workloads() {
-        match step_rate(&problem, &device, &backend, arguments.steps) {
-            Ok(speed) => println!(
-                "{name}: {:.1} ms a step, {:.0} images/s",
-                speed.step_milliseconds, speed.images_per_second
-            ),
-            Err(error) => {
-                failures += 1;
-                println!("{name}: FAILED, {error:#}");
-            }
-        }
+    if let Some(path) = &arguments.json {
+        // Before minutes of work, not after.
+        fs::write(path, "").with_context(|| format!("cannot write {}", path.display()))?;
     }
-    anyhow::ensure!(failures == 0, "{failures} checks failed");
-    println!("all checks passed");
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Prints one line; whether it passed.
-fn check(name: &str, problem: &Problem, device: &Device, backend: &Backend) -> Result<bool> {
-    const STEPS: u64 = 6;
-    let agreement = match compare(problem, device, backend, STEPS) {
-        Ok(agreement) => agreement,
-        Err(error) => {
-            println!("FAILED  {name}: {error:#}");
-            return Ok(false);
-        }
+    let mut report = Report {
+        device: facts::device_name(&device),
+        driver: facts::driver_version(),
+        backend: backend.to_string(),
+        cpu: format!("{} on {}", Backend::Portable, Machine::detect().cpu),
+        version: env!("CARGO_PKG_VERSION"),
+        commit: COMMIT,
+        seed: arguments.seed,
+        parts: Vec::new(),
+        targets: Vec::new(),
+        passed: false,
     };
-    let (distance, tensor) = agreement.furthest();
-    let beyond = agreement.steps_beyond(IN_F32);
-    let passed = match problem.precision {
-        Precision::F32 => agreement.loss <= LOSS_IN_F32 && beyond <= 1 && distance <= AT_A_KINK,
-        Precision::Bf16 => agreement.loss <= LOSS_IN_BF16,
-    };
-    println!(
-        "{}  {name}: loss within {:.1e}, {beyond} of {STEPS} steps beyond {IN_F32:.0e}, furthest {distance:.1e} ({tensor})",
-        if passed { "ok    " } else { "FAILED" },
-        agreement.loss
-    );
-    Ok(passed)
-}
-
-/// Prints a line for every recipe, of the views in all sizes and formats; how many failed.
-fn check_views(device: &Device, backend: &Backend) -> Result<usize> {
-    let mut failures = 0;
-    for recipe in [
-        RecipeName::MocoV2,
-        RecipeName::Simclr,
-        RecipeName::Cifar,
-        RecipeName::Fashion,
-    ] {
-        let (mut differing, mut values) = (0, 0);
-        for image_size in [1, 7, 32, 65, 224] {
-            for precision in [Precision::F32, Precision::Bf16] {
-                let agreement = compare_views(recipe, image_size, precision, device, backend)?;
-                differing += agreement.differing;
-                values += agreement.values;
-            }
+    // Memory on the GPU is the parts' now.
+    drop((backend, device));
+    for part in Part::all(arguments.quick) {
+        let (start, left) = (Instant::now(), remaining(arguments, begun));
+        let outcome = run_apart(part, arguments, left);
+        let seconds = start.elapsed().as_secs_f64();
+        let verdict = if outcome.passed() { "ok" } else { "FAILED" };
+        eprintln!("{part}: {verdict} after {seconds:.1} s");
+        report.parts.push(PartReport::new(part, seconds, outcome));
+        report = report.concluded();
+        if let Some(path) = &arguments.json {
+            let text = serde_json::to_string_pretty(&report)?;
+            fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
         }
-        let verdict = if differing == 0 { "ok    " } else { "FAILED" };
-        println!(
-            "{verdict}  views of {}: {differing} of {values} values differ",
-            named(&recipe)
-        );
-        failures += usize::from(differing > 0);
     }
-    Ok(failures)
-}
-
-fn encoder(architecture: Architecture, width: usize, stem: Stem) -> EncoderConfig {
-    EncoderConfig {
-        architecture,
-        width,
-        stem,
-        zero_init_residual: false,
-    }
-}
-
-/// Every method, both precisions, odd shapes. Not AdamW: it divides by the gradient's own size, so that where that is nothing
-/// rounding decides on a whole step.
-fn problems() -> Vec<(String, Problem)> {
-    let sgd = OptimizerConfig::Sgd(SgdConfig::default());
-    let lars = OptimizerConfig::Lars(LarsConfig::default());
-    let nesterov = OptimizerConfig::Sgd(SgdConfig {
-        nesterov: true,
-        ..SgdConfig::default()
-    });
-    let small = encoder(Architecture::Resnet18, 8, Stem::Imagenet);
-    let odd = encoder(Architecture::Resnet18, 12, Stem::Cifar);
-    let bottlenecks = encoder(Architecture::Resnet50, 16, Stem::Imagenet);
-    let cases = [
-        (MethodName::Simo, sgd, small, 33),
-        (MethodName::MocoV2, nesterov, odd, 17),
-        (MethodName::Simclr, lars, bottlenecks, 65),
-    ];
-    let formats = [Precision::F32, Precision::Bf16];
-    let all = cases
-        .into_iter()
-        .flat_map(|case| formats.map(|precision| (case, precision)));
-    all.map(|((method, optimizer, encoder, image_size), precision)| {
-        let problem = Problem {
-            encoder,
-            method,
-            optimizer,
-            precision,
-            image_size,
-            batch_size: 16,
-            batch_norm_group: 8,
-        };
-        let name = format!(
-            "{} with {:?} of width {}, {image_size} pixels, {precision:?}",
-            method.title(),
-            encoder.architecture,
-            encoder.width
-        );
-        (name, problem)
+    let total = begun.elapsed().as_secs();
+    super::print(&format!("{}{total} s in all\n", report.table()))?;
+    Ok(if report.passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     })
-    .collect()
 }
 
-/// What is timed: whole steps as people train them.
-fn workloads() -> Vec<(&'static str, Problem)> {
-    let problem = |architecture, stem, image_size, batch_size| Problem {
-        encoder: encoder(architecture, 64, stem),
-        method: MethodName::Simo,
-        optimizer: OptimizerConfig::Sgd(SgdConfig::default()),
-        precision: Precision::Bf16,
-        image_size,
-        batch_size,
-        batch_norm_group: 0,
+fn remaining(arguments: &GpuCheckArgs, begun: Instant) -> Duration {
+    Duration::from_secs(arguments.limit).saturating_sub(begun.elapsed())
+}
+
+/// A part in a process of its own, which is stopped when it takes too long.
+fn run_apart(part: Part, arguments: &GpuCheckArgs, left: Duration) -> Outcome {
+    if left.is_zero() {
+        return Outcome::broken(format!("not run: {} s are over", arguments.limit));
+    }
+    match command_of(part, arguments) {
+        Ok(command) => process::run(command, part.limit().min(left)),
+        Err(error) => Outcome::broken(format!("{error:#}")),
+    }
+}
+
+/// This program again, with one part to run.
+fn command_of(part: Part, arguments: &GpuCheckArgs) -> Result<Command> {
+    let program = env::current_exe().context("this program does not know where it is")?;
+    let mut command = Command::new(program);
+    command
+        .arg("gpu-check")
+        .args(["--part", &part.to_string()])
+        .args(["--device", &arguments.device.to_string()])
+        .args(["--seed", &arguments.seed.to_string()])
+        .args(["--steps", &arguments.steps.to_string()]);
+    if arguments.no_pytorch {
+        command.arg("--no-pytorch");
+    } else {
+        command.arg("--python").arg(&arguments.python);
+    }
+    Ok(command)
+}
+
+/// One part in this process. What was found so far is printed again and again, for the last of it to be there after a crash.
+fn run_here(
+    part: Part,
+    arguments: &GpuCheckArgs,
+    device: &Device,
+    backend: &Backend,
+) -> Result<ExitCode> {
+    let pytorch = Interpreter {
+        python: arguments.python.clone(),
+        device: "cuda",
+        is_small: false,
     };
-    vec![
-        (
-            "SiMo, ResNet-18, 32 pixels, batch 512, bf16",
-            problem(Architecture::Resnet18, Stem::Cifar, 32, 512),
-        ),
-        (
-            "SiMo, ResNet-50, 224 pixels, batch 256, bf16",
-            problem(Architecture::Resnet50, Stem::Imagenet, 224, 256),
-        ),
-    ]
+    let options = Options {
+        seed: arguments.seed,
+        steps: usize::try_from(arguments.steps)?,
+        pytorch: (!arguments.no_pytorch).then_some(pytorch),
+    };
+    let progress = |what: &str| eprintln!("{part}: {what}");
+    let say = |outcome: &Outcome| -> Result<()> {
+        super::print(&format!("{MARK}{}\n", serde_json::to_string(outcome)?))
+    };
+    let keep = |outcome: &Outcome| {
+        if let Err(error) = say(outcome) {
+            eprintln!("{part}: what was found cannot be told: {error:#}");
+        }
+    };
+    let outcome = run_part(part, Place { device, backend }, &options, &progress, &keep);
+    say(&outcome)?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use candle_core::{Device, Tensor};
 use eqco_core::{Alpha, DrawKind, LossConfig};
 use eqco_models::backend::Backend;
-use eqco_models::method::{Method, MethodConfig, MethodName, StepKey};
+use eqco_models::method::{Method, MethodConfig, MethodName, Statistics, StepKey};
 use eqco_models::optim::{Optimizer, OptimizerConfig};
 use eqco_models::tape::Gradients;
 use eqco_models::{
@@ -53,6 +53,7 @@ impl Problem {
             optimizer: Optimizer::new(&self.optimizer, parameters)?.with_backend(backend),
             gradients: Gradients::new(parameters)?,
             encoder,
+            learning_rate: LEARNING_RATE,
         })
     }
 
@@ -99,6 +100,7 @@ pub(super) struct State {
     pub(super) gradients: Gradients,
     method: Method,
     optimizer: Optimizer,
+    pub(super) learning_rate: f64,
 }
 
 impl State {
@@ -109,6 +111,11 @@ impl State {
 
     /// The loss of one step on these views; its gradients are left to be looked at.
     pub(super) fn step(&mut self, step: u64, views: &[Vec<u8>; 2]) -> Result<f64> {
+        Ok(self.send(step, views)?.wait()?.loss)
+    }
+
+    /// The same without waiting for the device.
+    pub(super) fn send(&mut self, step: u64, views: &[Vec<u8>; 2]) -> Result<Statistics> {
         self.gradients.reset();
         let size = self.problem.image_size;
         let [query, key] = views;
@@ -121,8 +128,8 @@ impl State {
         let contrast = method.contrast(&self.encoder, &query, &key, at, &mut self.gradients)?;
         let parameters = self.encoder.parameters();
         self.optimizer
-            .step(parameters, &self.gradients, LEARNING_RATE)?;
-        Ok(contrast.statistics.wait()?.loss)
+            .step(parameters, &self.gradients, self.learning_rate)?;
+        Ok(contrast.statistics)
     }
 
     /// Everything that a checkpoint holds, in host memory.
