@@ -26,8 +26,8 @@ const LOSS_IN_F32: f64 = 1e-4;
 const STEPS: u64 = 6;
 /// Steps of a curve.
 const CURVE_STEPS: u64 = 50;
-/// Values of a tensor of the kernels' checks: several bands and blocks, and no time for the CPU.
-const MOST_VALUES: usize = 500_000;
+/// Values of a tensor of the kernels' checks: several bands and blocks, no time for the CPU, and sums short enough for f32.
+const MOST_VALUES: usize = 100_000;
 
 /// How parts are run.
 #[derive(Clone, Debug)]
