@@ -1,5 +1,6 @@
 //! Folders of JPEG and PNG files, with or without a folder per class.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -203,6 +204,10 @@ impl Dataset for ImageFolder {
 
     fn image(&self, index: usize) -> Result<Image, DataError> {
         decode::read_file(&self.path(index))
+    }
+
+    fn encoded(&self, index: usize) -> Result<Option<Cow<'_, [u8]>>, DataError> {
+        decode::read_bytes(&self.path(index)).map(|bytes| Some(bytes.into()))
     }
 
     fn describe(&self, index: usize) -> String {

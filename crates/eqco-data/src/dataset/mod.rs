@@ -9,6 +9,8 @@ mod open;
 mod subset;
 mod synthetic;
 
+use std::borrow::Cow;
+
 use crate::{DataError, Image};
 
 pub use cifar_binary::CifarBinary;
@@ -44,6 +46,16 @@ pub trait Dataset: Send + Sync {
     /// # Errors
     /// [`DataError::Io`] or [`DataError::Decode`] with the path or id of the image.
     fn image(&self, index: usize) -> Result<Image, DataError>;
+
+    /// The bytes of image `index` as a file that [`crate::decode::decode`] reads; `None` where the source holds pixels. Whoever
+    /// makes views can decode what they need of it.
+    ///
+    /// # Errors
+    /// [`DataError::Io`] with the path or id of the image.
+    fn encoded(&self, index: usize) -> Result<Option<Cow<'_, [u8]>>, DataError> {
+        let _ = index;
+        Ok(None)
+    }
 
     /// Path or id of image `index`, for messages.
     fn describe(&self, index: usize) -> String;

@@ -1,5 +1,6 @@
 //! Some images of a data set.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::Dataset;
@@ -47,6 +48,10 @@ impl Dataset for Subset {
 
     fn image(&self, index: usize) -> Result<Image, DataError> {
         self.whole.image(self.index(index))
+    }
+
+    fn encoded(&self, index: usize) -> Result<Option<Cow<'_, [u8]>>, DataError> {
+        self.whole.encoded(self.index(index))
     }
 
     fn describe(&self, index: usize) -> String {

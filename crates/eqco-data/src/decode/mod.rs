@@ -56,6 +56,11 @@ pub fn decode(bytes: &[u8], name: &str) -> Result<Image, DataError> {
 /// # Errors
 /// [`DataError::Layout`] if there is something else than a file at `path`, [`DataError::Io`], and those of [`decode`].
 pub fn read_file(path: &Path) -> Result<Image, DataError> {
+    decode(&read_bytes(path)?, &path.to_string_lossy())
+}
+
+/// Reads one file of an image, of which no more than [`MAX_FILE_BYTES`] are taken.
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, DataError> {
     let io_error = |error| DataError::io(path, error);
     // Looked at before it is opened: opening a pipe would wait for its other end.
     if !path.metadata().map_err(io_error)?.is_file() {
@@ -68,7 +73,7 @@ pub fn read_file(path: &Path) -> Result<Image, DataError> {
     file.take(MAX_FILE_BYTES)
         .read_to_end(&mut bytes)
         .map_err(io_error)?;
-    decode(&bytes, &path.to_string_lossy())
+    Ok(bytes)
 }
 
 /// Width, height and RGB bytes, or the reason why not.
