@@ -8,6 +8,7 @@ use eqco_core::BatchStatistics;
 use eqco_data::loader::Batch;
 use eqco_data::{Cursor, DataError};
 use eqco_eval::Geometry;
+use eqco_models::ProcessGroup;
 use eqco_models::profile::{Phase, Profiler, Work};
 
 use crate::config::RunConfig;
@@ -50,6 +51,8 @@ impl Position {
 
 /// What an epoch works with beside its batches.
 pub struct EpochContext<'a> {
+    /// The processes that train together.
+    pub group: &'a ProcessGroup,
     /// Looked at after every step.
     pub interrupt: &'a Interrupt,
     /// The display.
@@ -159,6 +162,13 @@ impl EpochTotals {
     }
 }
 
+impl EpochContext<'_> {
+    /// Whether a stop has been asked for, on any rank: all of them stop after the same step.
+    fn is_interrupted(&self) -> Result<bool> {
+        Ok(self.group.any(self.interrupt.is_requested())?)
+    }
+}
+
 /// Does the steps of `batches`, which go from `position` to the end of its epoch, and moves `position` along. Ends early,
 /// after a whole step, when the interrupt is requested.
 ///
@@ -171,7 +181,7 @@ pub fn train_epoch(
     mut step: impl FnMut(&Batch) -> Result<StepReport>,
 ) -> Result<EpochTotals> {
     let mut totals = EpochTotals::default();
-    while !context.interrupt.is_requested() {
+    while !context.is_interrupted()? {
         let span = context
             .profiler
             .span(|| Work::new("waiting for data", Phase::Other));
@@ -184,7 +194,8 @@ pub fn train_epoch(
         let report = step(&batch)?;
         let elapsed = asked.elapsed();
 
-        totals.add(batch.len(), &report.statistics, elapsed, data_wait);
+        let images = batch.len() * context.group.size();
+        totals.add(images, &report.statistics, elapsed, data_wait);
         if position
             .next_step
             .is_multiple_of(context.run.log_every_steps)
@@ -196,7 +207,7 @@ pub fn train_epoch(
                 statistics: report.statistics,
                 chance_loss: context.chance_loss,
                 geometry: geometry(&report, position.next_step, context.run)?,
-                timing: Timing::new(batch.len(), elapsed.as_secs_f64(), data_wait.as_secs_f64()),
+                timing: Timing::new(images, elapsed.as_secs_f64(), data_wait.as_secs_f64()),
             }))?;
         }
         position.next_step += 1;

@@ -1,7 +1,7 @@
 //! Tests of the loop over an epoch.
 
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use candle_core::Device;
 use eqco_data::loader::{Loader, LoaderConfig};
@@ -67,6 +67,12 @@ fn report(step: u64, loss: f64, contrast_top1: f64) -> StepReport {
     }
 }
 
+/// The only process.
+fn alone() -> &'static ProcessGroup {
+    static ALONE: LazyLock<ProcessGroup> = LazyLock::new(ProcessGroup::alone);
+    &ALONE
+}
+
 /// A context that never waits for anything.
 fn context<'a>(
     interrupt: &'a Interrupt,
@@ -76,6 +82,7 @@ fn context<'a>(
 ) -> EpochContext<'a> {
     let (progress, journal, profiler) = parts;
     EpochContext {
+        group: alone(),
         interrupt,
         progress,
         journal,
