@@ -1,3 +1,5 @@
+//! Environments of torchrun, of srun, and of neither.
+
 use super::*;
 
 fn ranks(variables: &[(&str, &str)]) -> Result<Ranks, RanksError> {
