@@ -86,6 +86,9 @@ pub enum ModelError {
     /// The loss refused its input.
     #[error(transparent)]
     Loss(#[from] eqco_core::LossError),
+    /// Another process that trains the same encoder is gone, or out of step.
+    #[error(transparent)]
+    Group(#[from] crate::group::GroupError),
     /// A tensor operation failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

@@ -75,6 +75,14 @@ impl Gradients {
         self.written.fill(false);
     }
 
+    /// All gradients that have been reached.
+    pub(crate) fn reached(&self) -> Vec<Tensor> {
+        let all = self.tensors.iter().zip(&self.written);
+        all.filter(|(_, written)| **written)
+            .map(|(tensor, _)| tensor.clone())
+            .collect()
+    }
+
     /// The tensor to write to and whether to add to it.
     pub(crate) fn target(&mut self, parameter: &Parameter) -> (Tensor, bool) {
         let accumulate = std::mem::replace(&mut self.written[parameter.index()], true);

@@ -8,6 +8,7 @@ use eqco_core::BatchStatistics;
 use eqco_data::loader::Batch;
 use eqco_data::{Cursor, DataError};
 use eqco_eval::Geometry;
+use eqco_models::ProcessGroup;
 use eqco_models::profile::{Phase, Profiler, Work};
 
 use crate::config::RunConfig;
@@ -50,6 +51,8 @@ impl Position {
 
 /// What an epoch works with beside its batches.
 pub struct EpochContext<'a> {
+    /// The processes that train together.
+    pub group: &'a ProcessGroup,
     /// Looked at after every step.
     pub interrupt: &'a Interrupt,
     /// The display.
@@ -169,6 +172,13 @@ struct Done {
     data_wait: Duration,
 }
 
+impl EpochContext<'_> {
+    /// Whether a stop has been asked for, on any rank: all of them stop after the same step.
+    fn is_interrupted(&self) -> Result<bool> {
+        Ok(self.group.any(self.interrupt.is_requested())?)
+    }
+}
+
 /// Does the steps of `batches`, which go from `position` to the end of its epoch, and moves `position` along. Ends early,
 /// after a whole step, when the interrupt is requested.
 ///
@@ -186,7 +196,7 @@ pub fn train_epoch(
 ) -> Result<EpochTotals> {
     let mut totals = EpochTotals::default();
     let mut under_way: Option<Done> = None;
-    while !context.interrupt.is_requested() {
+    while !context.is_interrupted()? {
         let span = context
             .profiler
             .span(|| Work::new("waiting for data", Phase::Other));
@@ -199,7 +209,7 @@ pub fn train_epoch(
         let report = step(&batch)?;
         let mut done = Done {
             step: position.next_step,
-            images: batch.len(),
+            images: batch.len() * context.group.size(),
             elapsed: asked.elapsed(),
             data_wait,
             report,
@@ -230,7 +240,7 @@ fn account(
 ) -> Result<()> {
     let geometry = geometry(&done.report, done.step, context.run)?;
     let waited = Instant::now();
-    let statistics = done.report.statistics.wait()?;
+    let statistics = context.group.statistics(&done.report.statistics.wait()?)?;
     let elapsed = done.elapsed + waited.elapsed();
     if let Err(error) = ensure_finite(&statistics, done.step) {
         position.next_step = done.step;

@@ -2,8 +2,11 @@
 
 use eqco_data::DataError;
 use eqco_eval::EvalError;
+use eqco_models::error::ModelError;
+use eqco_models::group::GroupError;
 
 use crate::config::ConfigError;
+use crate::ranks::RanksError;
 use crate::run_folder::RunFolderError;
 use crate::sweep::SweepError;
 
@@ -15,12 +18,23 @@ pub fn of(error: &anyhow::Error) -> Option<String> {
         let folder = || cause.downcast_ref().map(RunFolderError::hint);
         let eval = || cause.downcast_ref().and_then(EvalError::hint);
         let sweep = || cause.downcast_ref().and_then(SweepError::hint);
+        let ranks = || cause.downcast_ref().map(RanksError::hint);
+        let group = || group_error(cause).map(GroupError::hint);
         config
             .or_else(data)
             .or_else(folder)
             .or_else(eval)
             .or_else(sweep)
+            .or_else(|| ranks().or_else(group).map(str::to_owned))
     })
+}
+
+/// The error between processes, on its own or as that of a step.
+fn group_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a GroupError> {
+    match cause.downcast_ref() {
+        Some(ModelError::Group(error)) => Some(error),
+        _ => cause.downcast_ref(),
+    }
 }
 
 #[cfg(test)]

@@ -6,9 +6,12 @@ use crate::metrics::{EpochRecord, KnnRecord, Record, StepRecord};
 use crate::run_folder::{MetricsFile, RunFolder, RunFolderError};
 use crate::tensorboard::EventFile;
 
-/// Both files of one run.
+/// Both files of one run, or neither.
 #[derive(Debug)]
-pub struct Journal {
+pub struct Journal(Option<Files>);
+
+#[derive(Debug)]
+struct Files {
     folder: RunFolder,
     metrics: MetricsFile,
     events: EventFile,
@@ -21,11 +24,16 @@ impl Journal {
     /// When a file cannot be written.
     pub fn open(folder: &RunFolder) -> Result<Self, RunFolderError> {
         let now = now();
-        Ok(Self {
+        Ok(Self(Some(Files {
             folder: folder.clone(),
             metrics: folder.metrics()?,
             events: folder.events(now)?,
-        })
+        })))
+    }
+
+    /// A journal that nothing is written to: that of all ranks but the first.
+    pub fn none() -> Self {
+        Self(None)
     }
 
     /// Writes a record to the metrics, and its numbers to the events.
@@ -33,15 +41,18 @@ impl Journal {
     /// # Errors
     /// When a file cannot be written.
     pub fn write(&mut self, record: &Record) -> Result<(), RunFolderError> {
-        self.metrics.write(record)?;
+        let Some(files) = &mut self.0 else {
+            return Ok(());
+        };
+        files.metrics.write(record)?;
         let (step, scalars) = match record {
             Record::Step(step) => (step.step, of_step(step)),
             Record::Epoch(epoch) => (epoch.step, of_epoch(epoch)),
             Record::Knn(knn) => (knn.step, of_knn(knn)),
             Record::Run(_) | Record::Checkpoint(_) | Record::End(_) => return Ok(()),
         };
-        let written = self.events.add(now(), step, &scalars);
-        written.map_err(|source| self.folder.events_failed(source))
+        let written = files.events.add(now(), step, &scalars);
+        written.map_err(|source| files.folder.events_failed(source))
     }
 }
 

@@ -42,6 +42,7 @@ pub mod metrics;
 pub mod online_knn;
 pub mod plan;
 pub mod progress;
+pub mod ranks;
 pub mod run_folder;
 pub mod run_path;
 pub mod step;

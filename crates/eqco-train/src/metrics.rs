@@ -58,6 +58,8 @@ pub struct RunRecord {
     pub precision: String,
     /// Threads of the kernels.
     pub threads: usize,
+    /// Processes that share every batch.
+    pub ranks: usize,
     /// The hardware.
     pub machine: Machine,
 }
@@ -99,7 +101,7 @@ pub struct EpochRecord {
     pub gradient_scale: f64,
     /// Mean guaranteed bound on mutual information, in nats.
     pub guaranteed_bound: f64,
-    /// Distinct unreadable images so far.
+    /// Distinct unreadable images so far; with several ranks those that rank 0 has met.
     pub skipped_images: usize,
     /// Where the time went.
     pub timing: Timing,

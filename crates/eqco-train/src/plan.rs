@@ -18,6 +18,7 @@ use crate::cli::PretrainArgs;
 use crate::config::{AugmentOn, Resolved, TrainConfig, explain_margin};
 use crate::epoch::Position;
 use crate::online_knn::OnlineKnn;
+use crate::ranks::Ranks;
 use crate::run_folder::RunFolder;
 use crate::run_path::default_path;
 
@@ -35,19 +36,22 @@ pub struct Plan {
     pub position: Position,
     /// Threads of the kernels.
     pub threads: usize,
+    /// Processes that share every batch.
+    pub ranks: usize,
     /// The run's folder, which does not exist yet or is empty.
     pub folder: PathBuf,
 }
 
 impl Plan {
-    /// Resolves the configuration, opens the data and chooses the folder. Writes nothing.
+    /// Resolves the configuration, opens the data and chooses the folder, for one of `ranks` processes. Writes nothing.
     ///
     /// # Errors
-    /// Those of the configuration, of the data set, and of a folder that holds a run already; and a final table that
+    /// Those of the configuration, also of one that the ranks cannot share out, of the data set, and of a folder that holds a run already; and a final table that
     /// was asked for by file or flag but cannot be made.
-    pub fn new(arguments: &PretrainArgs) -> Result<Self> {
+    pub fn new(arguments: &PretrainArgs, ranks: &Ranks) -> Result<Self> {
         let resolved = arguments.config.resolve()?;
         let config = &resolved.config;
+        config.validate_ranks(ranks.size())?;
         let folder = match &arguments.out {
             Some(folder) => folder.clone(),
             None => {
@@ -55,21 +59,28 @@ impl Plan {
                 default_path(&here, resolved.preset, config.seed, SystemTime::now())
             }
         };
-        RunFolder::check_free(&folder)?;
+        if ranks.is_first() {
+            RunFolder::check_free(&folder)?;
+        }
 
-        let threads = thread_count(config.threads);
+        let threads = thread_count(config.threads, ranks.local_size);
         let train = training_images(config)?;
         let loader = two_view_loader(config, Arc::clone(&train), threads)?;
+        let loader = loader.for_part(ranks.rank(), ranks.size())?;
         let is_asked = |key: &str| resolved.origins.contains_key(key);
         let wants_table = config.run.final_table && is_asked("run.final_table");
         let wants_knn = config.run.knn_every_epochs > 0 && is_asked("run.knn_every_epochs");
-        let evaluation = match evaluation_images(config, train, threads) {
-            _ if !config.run.final_table && config.run.knn_every_epochs == 0 => {
+        let evaluation = match ranks
+            .is_first()
+            .then(|| evaluation_images(config, train, threads))
+        {
+            None => Err("rank 0 evaluates".to_owned()),
+            Some(_) if !config.run.final_table && config.run.knn_every_epochs == 0 => {
                 Err("run.final_table is false".to_owned())
             }
-            Ok(images) => Ok(images),
-            Err(error) if wants_table || wants_knn => return Err(error),
-            Err(error) => Err(format!("{error:#}")),
+            Some(Ok(images)) => Ok(images),
+            Some(Err(error)) if wants_table || wants_knn => return Err(error),
+            Some(Err(error)) => Err(format!("{error:#}")),
         };
         let online_knn = match &evaluation {
             Ok(images) => OnlineKnn::new(config, images)?,
@@ -88,6 +99,7 @@ impl Plan {
             online_knn,
             position,
             threads,
+            ranks: ranks.size(),
             folder,
         })
     }
@@ -166,6 +178,7 @@ impl Plan {
                     self.threads,
                 ),
             ),
+            ("ranks", self.ranks()),
             ("table", table),
             ("monitor", self.monitor()),
             ("folder", self.folder.display().to_string()),
@@ -173,6 +186,18 @@ impl Plan {
         lines
             .map(|(name, text)| format!("{name:<8} {text}"))
             .join("\n")
+    }
+
+    /// How the batch is shared out.
+    fn ranks(&self) -> String {
+        let batch = self.config().data.loader.batch_size;
+        match self.ranks {
+            1 => "one process".to_owned(),
+            ranks => format!(
+                "{ranks} processes, {} images of a batch each, with batch-norm statistics of their own",
+                batch / ranks
+            ),
+        }
     }
 
     /// What is measured while the run trains.
@@ -223,9 +248,13 @@ pub fn named(choice: &impl serde::Serialize) -> String {
     }
 }
 
-fn thread_count(configured: usize) -> usize {
+/// Threads of one of `processes` on this machine.
+fn thread_count(configured: usize, processes: usize) -> usize {
     match configured {
-        0 => thread::available_parallelism().map_or(1, usize::from),
+        0 => {
+            let cores = thread::available_parallelism().map_or(1, usize::from);
+            (cores / processes).max(1)
+        }
         threads => threads,
     }
 }
@@ -291,8 +320,9 @@ mod tests {
         let workers = [1, 2, 4, 5, 16].map(|threads| loader_workers(0, threads));
         assert_eq!(workers, [1, 1, 1, 2, 4]);
         assert_eq!(loader_workers(3, 16), 3);
-        assert_eq!(thread_count(5), 5);
-        assert!(thread_count(0) >= 1);
+        assert_eq!(thread_count(5, 2), 5);
+        assert!(thread_count(0, 1) >= thread_count(0, 2));
+        assert_eq!(thread_count(0, 10_000), 1);
     }
 
     #[test]

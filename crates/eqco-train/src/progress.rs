@@ -52,6 +52,7 @@ pub struct Progress {
     bars: MultiProgress,
     terminal: Term,
     bar: Option<ProgressBar>,
+    is_silent: bool,
 }
 
 impl Progress {
@@ -63,7 +64,15 @@ impl Progress {
             bars: MultiProgress::with_draw_target(target),
             terminal,
             bar: None,
+            is_silent: false,
         }
+    }
+
+    /// Shows nothing: that of all ranks but the first. Log lines are still written.
+    pub fn silent() -> Self {
+        let mut progress = Self::on_stderr();
+        progress.is_silent = true;
+        progress
     }
 
     /// A writer for log lines that keeps them and the bar apart.
@@ -85,7 +94,7 @@ impl Progress {
 
     /// Draws the line for the terminal's width; nothing where there is no terminal.
     fn show(&mut self, line: impl FnOnce(usize) -> String) {
-        if !self.terminal.is_term() {
+        if self.is_silent || !self.terminal.is_term() {
             return;
         }
         let bar = self.bar.get_or_insert_with(|| {
@@ -104,6 +113,9 @@ impl Progress {
 
     /// Writes a line that stays, above the bar if there is one. A stderr that is closed is no reason to stop a run.
     pub fn say(&self, line: &str) {
+        if self.is_silent {
+            return;
+        }
         self.bars.suspend(|| {
             let _ = writeln!(io::stderr(), "{line}");
         });

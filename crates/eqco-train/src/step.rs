@@ -1,16 +1,18 @@
 //! One training step, and all the state that it reads and writes.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use eqco_core::BatchStatistics;
 use eqco_data::loader::Batch;
-use eqco_models::Encoder;
 use eqco_models::backend::Backend;
 use eqco_models::checkpoint::{Checkpoint, CheckpointMetadata};
 use eqco_models::method::{Contrast, Method, Statistics, StepKey};
 use eqco_models::optim::{Optimizer, Schedule};
 use eqco_models::profile::Profiler;
 use eqco_models::tape::Gradients;
+use eqco_models::{Encoder, ProcessGroup};
 
 use crate::config::TrainConfig;
 use crate::views::both_views;
@@ -23,6 +25,7 @@ const OPTIMIZER_PREFIX: &str = "optimizer.";
 #[derive(Debug)]
 pub struct Trainer {
     config: TrainConfig,
+    group: Arc<ProcessGroup>,
     steps_per_epoch: u64,
     schedule: Schedule,
     encoder: Encoder,
@@ -39,9 +42,9 @@ pub struct StepReport {
     pub step: u64,
     /// The learning rate of this step.
     pub learning_rate: f64,
-    /// The loss and its statistics, which may still be on their way from the device.
+    /// The loss and its statistics over this rank's part of the batch, which may still be on their way from the device.
     pub statistics: Statistics,
-    /// Embeddings of query and key views `[M,D]` of the same images, see [`Contrast`].
+    /// Embeddings of query and key views `[M,D]` of the same images of this rank, see [`Contrast`].
     pub embeddings: [Tensor; 2],
 }
 
@@ -86,6 +89,7 @@ impl Trainer {
             .with_profiler(profiler);
         Ok(Self {
             config: config.clone(),
+            group: Arc::new(ProcessGroup::alone()),
             steps_per_epoch,
             schedule: Schedule::new(&config.schedule, config.data.loader.batch_size)?,
             method: Method::new(&config.method, config.loss, &encoder, config.seed)?,
@@ -95,6 +99,24 @@ impl Trainer {
             encoder,
             step: 0,
         })
+    }
+
+    /// The same trainer as one of the processes of `group`, each of which is given its part of every batch: consecutive
+    /// images in the order of ranks.
+    ///
+    /// # Errors
+    /// When the ranks do not divide the batch, or the group cannot work on the trainer's device.
+    pub fn in_group(mut self, group: ProcessGroup) -> Result<Self> {
+        let (method, batch) = (&self.config.method, self.config.data.loader.batch_size);
+        method.validate_ranks(batch, group.size())?;
+        self.group = Arc::new(group.on_device(self.encoder.device())?);
+        self.method = self.method.in_group(&self.group);
+        Ok(self)
+    }
+
+    /// The processes that train together.
+    pub fn group(&self) -> &Arc<ProcessGroup> {
+        &self.group
     }
 
     /// The query encoder.

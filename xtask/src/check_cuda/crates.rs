@@ -1,4 +1,5 @@
-//! Which crates have code for GPUs: those whose `Cargo.toml` has a feature `cuda`.
+//! Which crates have code for GPUs: those whose `Cargo.toml` has a feature `cuda`, and with code for several of them a feature
+//! `nccl`.
 
 use std::fs;
 use std::path::Path;
@@ -6,8 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use toml::{Table, Value};
 
-/// The names of all crates in `root/crates` with a feature `cuda`, sorted.
-pub fn with_feature_cuda(root: &Path) -> Result<Vec<String>> {
+/// The features that bring in code for GPUs, `CRATE/FEATURE`, of all crates in `root/crates`, sorted.
+pub fn features_for_gpus(root: &Path) -> Result<Vec<String>> {
     let folder = root.join("crates");
     let told = || format!("cannot list {}", folder.display());
     let mut names = Vec::new();
@@ -21,7 +22,7 @@ pub fn with_feature_cuda(root: &Path) -> Result<Vec<String>> {
         let manifest: Table = text
             .parse()
             .with_context(|| format!("{} is no TOML", path.display()))?;
-        names.extend(name_if_for_gpus(&manifest));
+        names.extend(of(&manifest));
     }
     ensure!(
         !names.is_empty(),
@@ -32,13 +33,16 @@ pub fn with_feature_cuda(root: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn name_if_for_gpus(manifest: &Table) -> Option<String> {
-    manifest.get("features")?.get("cuda")?;
-    let name = manifest
-        .get("package")?
-        .get("name")
-        .and_then(Value::as_str)?;
-    Some(name.to_owned())
+fn of(manifest: &Table) -> Vec<String> {
+    let package = manifest.get("package");
+    let name = package.and_then(|package| package.get("name"));
+    let (Some(name), Some(features)) = (name.and_then(Value::as_str), manifest.get("features"))
+    else {
+        return Vec::new();
+    };
+    let present = ["cuda", "nccl"].into_iter();
+    let present = present.filter(|feature| features.get(feature).is_some());
+    present.map(|feature| format!("{name}/{feature}")).collect()
 }
 
 #[cfg(test)]
@@ -49,7 +53,7 @@ mod tests {
     fn crates_are_found_by_their_feature() {
         let root = tempfile::tempdir().unwrap();
         for (name, features) in [
-            ("b", "cuda = []"),
+            ("b", "cuda = []\nnccl = [\"cuda\"]"),
             ("a", "cuda = [\"x/cuda\"]"),
             ("c", "other = []"),
         ] {
@@ -60,20 +64,25 @@ mod tests {
         }
         fs::create_dir(root.path().join("crates/no-crate")).unwrap();
         assert_eq!(
-            with_feature_cuda(root.path()).unwrap(),
-            ["eqco-a", "eqco-b"]
+            features_for_gpus(root.path()).unwrap(),
+            ["eqco-a/cuda", "eqco-b/cuda", "eqco-b/nccl"]
         );
         fs::remove_dir_all(root.path().join("crates/a")).unwrap();
         fs::remove_dir_all(root.path().join("crates/b")).unwrap();
-        let told = with_feature_cuda(root.path()).unwrap_err().to_string();
+        let told = features_for_gpus(root.path()).unwrap_err().to_string();
         assert!(told.contains("nothing to check"), "{told}");
     }
 
     #[test]
-    fn the_loss_and_both_programs_are_among_them() {
-        let names = with_feature_cuda(&crate::repository::root()).unwrap();
-        for expected in ["eqco-core", "eqco-eval", "eqco-models", "eqco-train"] {
-            assert!(names.iter().any(|name| name == expected), "{names:?}");
+    fn the_loss_the_process_group_and_both_programs_are_among_them() {
+        let names = features_for_gpus(&crate::repository::root()).unwrap();
+        for known in [
+            "eqco-core/cuda",
+            "eqco-eval/cuda",
+            "eqco-models/nccl",
+            "eqco-train/nccl",
+        ] {
+            assert!(names.iter().any(|name| name == known), "{names:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask check-cuda`: the code that feature `cuda` brings in, linted on a machine without a GPU.
+//! `cargo xtask check-cuda`: the code that features `cuda` and `nccl` bring in, linted on a machine without a GPU.
 //!
 //! Rust is only looked at, so that nothing needs to be linked, and a program that stands in for nvcc spares the minutes that
 //! candle's kernels take. Our own kernels go through the real nvcc, where there is one, by the command of their build scripts.
@@ -17,12 +17,12 @@ use crate::repository;
 /// Runs the verb.
 pub fn run() -> Result<()> {
     let root = repository::root();
-    let names = crates::with_feature_cuda(&root)?;
+    let features = crates::features_for_gpus(&root)?;
     let compiler = compiler::find()?;
     let target = target_folder(&root);
     let stand_in = stand_in::write(&target, compiler.as_deref())?;
-    repository::run(&mut lint(&names, &stand_in, &target))?;
-    println!("clippy with feature cuda: {}", names.join(", "));
+    repository::run(&mut lint(&features, &stand_in, &target))?;
+    println!("clippy with features {}", features.join(", "));
     println!("{}", verdict(compiler.as_deref()));
     Ok(())
 }
@@ -33,12 +33,13 @@ fn target_folder(root: &Path) -> PathBuf {
     root.join(usual).join("check-cuda")
 }
 
-fn lint(names: &[String], stand_in: &Path, target: &Path) -> Command {
+fn lint(features: &[String], stand_in: &Path, target: &Path) -> Command {
     let mut command = repository::cargo();
     command.args(["clippy", "--all-targets", "--quiet", "--target-dir"]);
     command.arg(target);
-    for name in names {
-        command.args(["--package", name, "--features", &format!("{name}/cuda")]);
+    for feature in features {
+        let (name, _) = feature.split_once('/').unwrap_or((feature, ""));
+        command.args(["--package", name, "--features", feature]);
     }
     command.args(["--", "-D", "warnings"]);
     stand_in::put_first(&mut command, stand_in);
@@ -59,13 +60,13 @@ mod tests {
 
     #[test]
     fn each_crate_is_linted_with_the_feature() {
-        let names = ["eqco-core".to_owned(), "eqco-models".to_owned()];
-        let command = lint(&names, Path::new("/t/nvcc"), Path::new("/t"));
+        let features = ["eqco-core/cuda".to_owned(), "eqco-models/nccl".to_owned()];
+        let command = lint(&features, Path::new("/t/nvcc"), Path::new("/t"));
         let shown = repository::shown(&command);
         assert!(
             shown.ends_with(
                 "clippy --all-targets --quiet --target-dir /t --package eqco-core --features eqco-core/cuda \
-                 --package eqco-models --features eqco-models/cuda -- -D warnings"
+                 --package eqco-models --features eqco-models/nccl -- -D warnings"
             ),
             "{shown}"
         );

@@ -69,6 +69,14 @@ impl Default for LoaderConfig {
 pub struct Loader {
     shared: Arc<Shared>,
     workers: usize,
+    part: Part,
+}
+
+/// Which consecutive part of every batch is made, of how many.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    index: usize,
+    count: usize,
 }
 
 impl Loader {
@@ -161,7 +169,32 @@ impl Loader {
         Ok(Self {
             shared: Arc::new(shared),
             workers,
+            part: Part { index: 0, count: 1 },
         })
+    }
+
+    /// The same loader, which of every batch makes part `index` of `count` alone: consecutive samples, the same and with
+    /// the same pixels as in the whole batch. For processes that share a batch out among them.
+    ///
+    /// # Errors
+    /// [`DataError::InvalidSetting`] if there is no such part, or a batch cannot be cut into so many equal ones.
+    pub fn for_part(mut self, index: usize, count: usize) -> Result<Self, DataError> {
+        if index >= count {
+            let expected = format!("a number below {count}, the number of parts");
+            return Err(DataError::setting("part", expected, index));
+        }
+        let config = &self.shared.config;
+        if !config.batch_size.is_multiple_of(count) || !config.drop_last && count > 1 {
+            let expected =
+                format!("a multiple of {count}, the number of parts, and drop_last = true");
+            return Err(DataError::setting(
+                "batch_size",
+                expected,
+                config.batch_size,
+            ));
+        }
+        self.part = Part { index, count };
+        Ok(self)
     }
 
     /// The data set.
@@ -201,6 +234,7 @@ impl Loader {
             shared,
             epoch,
             order,
+            part: self.part,
             stopped: AtomicBool::new(false),
         };
         Epoch::start(Arc::new(plan), remaining, self.workers)

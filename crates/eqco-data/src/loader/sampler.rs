@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::Part;
 use crate::random::{Purpose, shuffle, stream};
 
 /// The order of `len` samples in an epoch: a permutation that depends on (seed, epoch) only, or
@@ -28,6 +29,13 @@ pub(super) fn batch_count(len: usize, batch_size: usize, drop_last: bool) -> u64
 pub(super) fn batch_positions(batch: u64, batch_size: usize, len: usize) -> Range<usize> {
     let start = batch as usize * batch_size;
     start..(start + batch_size).min(len)
+}
+
+/// One of several consecutive parts of these positions, which they divide.
+pub(super) fn part_of(positions: Range<usize>, part: Part) -> Range<usize> {
+    let len = positions.len() / part.count;
+    let start = positions.start + part.index * len;
+    start..start + len
 }
 
 /// The positions to try for `position`: itself, then substitutes, each position once.

@@ -8,8 +8,8 @@ use crossbeam_channel::{Receiver, Sender};
 use rand_chacha::ChaCha8Rng;
 
 use super::batch::{Batch, BatchPool, DecodedImages};
-use super::sampler::{batch_positions, substitutes};
-use super::{BadImages, LoaderConfig};
+use super::sampler::{batch_positions, part_of, substitutes};
+use super::{BadImages, LoaderConfig, Part};
 use crate::random::{Purpose, stream};
 use crate::recipe::{Chain, Recipe};
 use crate::{DataError, Dataset, Image};
@@ -50,6 +50,8 @@ pub(super) struct EpochPlan {
     pub(super) epoch: u64,
     /// Sample index at each position.
     pub(super) order: Vec<u32>,
+    /// Which part of every batch is made.
+    pub(super) part: Part,
     /// Set when nobody wants the rest of the epoch.
     pub(super) stopped: AtomicBool,
 }
@@ -79,6 +81,7 @@ impl EpochPlan {
     fn batch(&self, number: u64) -> Result<Option<Batch>, DataError> {
         let shared = &*self.shared;
         let positions = batch_positions(number, shared.config.batch_size, self.order.len());
+        let positions = part_of(positions, self.part);
         let mut buffers = shared.pool.take(shared.making.recipes());
         if let Making::Views(recipes) = &shared.making {
             let count = positions.len();

@@ -2,6 +2,7 @@
 //! the queue may be short.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use candle_core::Tensor;
 use eqco_core::{ContrastiveLoss, Negatives};
@@ -11,6 +12,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use super::{Contrast, MethodConfig, StepKey, contrast_with_keys, encode_keys, prefixed};
 use crate::encoder::Encoder;
 use crate::error::ModelError;
+use crate::group::ProcessGroup;
 use crate::key_queue::KeyQueue;
 use crate::momentum_encoder::{ema_update, ema_work};
 use crate::tape::Gradients;
@@ -18,9 +20,10 @@ use crate::tape::Gradients;
 /// MoCo's state: momentum encoder and queue.
 #[derive(Debug)]
 pub struct Moco {
-    config: MethodConfig,
+    pub(super) config: MethodConfig,
+    pub(super) group: Arc<ProcessGroup>,
     loss: ContrastiveLoss,
-    momentum_encoder: Encoder,
+    pub(super) momentum_encoder: Encoder,
     queue: KeyQueue,
 }
 
@@ -43,6 +46,7 @@ impl Moco {
         )?;
         Ok(Self {
             config: *config,
+            group: Arc::new(ProcessGroup::alone()),
             loss,
             momentum_encoder: encoder.duplicate()?,
             queue,
@@ -71,7 +75,7 @@ impl Moco {
             (&self.config, &self.loss),
             encoder,
             query_views,
-            &keys,
+            &self.group.own_rows(&keys)?,
             |_| Negatives::Shared(self.queue.keys()),
             gradients,
         )?;
@@ -79,21 +83,29 @@ impl Moco {
         Ok(contrast)
     }
 
-    /// Keys computed in shuffled order and put back, so that an image's query and key fall into different batch-norm
-    /// groups (MoCo's ShuffleBN; with the whole batch as one group the order does not matter and nothing is moved).
+    /// Keys of the whole batch `[N,D]`, computed in shuffled order and put back, so that an image's query and key fall into
+    /// different batch-norm groups (MoCo's ShuffleBN, for which ranks exchange their images as MoCo's do; with the whole
+    /// batch as one group the order does not matter and nothing is moved).
     fn shuffled_keys(&self, key_views: &Tensor, key: StepKey) -> Result<Tensor, ModelError> {
-        if self.config.batch_norm_group == 0 && self.config.micro_batch == 0 {
-            return encode_keys(&self.momentum_encoder, key_views, &self.config);
+        let (config, group) = (&self.config, &self.group);
+        if config.batch_norm_group == 0 && config.micro_batch == 0 && group.size() == 1 {
+            return encode_keys(&self.momentum_encoder, key_views, config);
         }
-        let order = permutation(key_views.dim(0)?, key);
+        let views = group.gather(key_views)?;
+        let order = permutation(views.dim(0)?, key);
         let mut back = vec![0u32; order.len()];
         order
             .iter()
             .enumerate()
             .for_each(|(place, image)| back[*image as usize] = place as u32);
-        let device = key_views.device();
-        let shuffled = key_views.index_select(&Tensor::new(order, device)?, 0)?;
-        let keys = encode_keys(&self.momentum_encoder, &shuffled, &self.config)?;
+        let device = views.device();
+        let own = group.own_rows(&Tensor::new(order, device)?)?;
+        let keys = encode_keys(
+            &self.momentum_encoder,
+            &views.index_select(&own, 0)?,
+            config,
+        )?;
+        let keys = group.gather(&keys)?;
         Ok(keys.index_select(&Tensor::new(back, device)?, 0)?)
     }
 

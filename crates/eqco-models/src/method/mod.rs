@@ -5,11 +5,13 @@
 
 mod micro_batch;
 mod moco;
+mod over_ranks;
 mod simclr;
 mod simo;
 mod statistics;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use candle_core::Tensor;
 use eqco_core::{ContrastiveLoss, DrawKind, LossConfig, LossError, Negatives, WantedGradients};
@@ -18,10 +20,12 @@ use serde::{Deserialize, Serialize};
 use crate::backend::Backend;
 use crate::encoder::Encoder;
 use crate::error::{ModelError, check_range};
+use crate::group::ProcessGroup;
 use crate::ops::lanes::on_pool;
 use crate::profile::{Phase, Work};
 use crate::tape::{Gradients, Mode};
 use micro_batch::MicroBatch;
+use over_ranks::Part;
 use statistics::Evaluated;
 
 pub use moco::Moco;
@@ -78,9 +82,10 @@ pub struct MethodConfig {
 /// What the contrast of one batch gives beside gradients.
 #[derive(Debug)]
 pub struct Contrast {
-    /// The loss and its statistics, over the whole batch.
+    /// The loss and its statistics, over the whole batch; with several ranks over this one's part
+    /// ([`ProcessGroup::statistics`] has those of all).
     pub statistics: Statistics,
-    /// Embeddings of query views, `[M,D]`, unit rows: of all images, or of those of the last micro-batch.
+    /// Embeddings of query views, `[M,D]`, unit rows: of all images, or of those of this rank, or of the last micro-batch.
     pub queries: Tensor,
     /// Embeddings of the key views of the same images, `[M,D]`.
     pub keys: Tensor,
@@ -205,11 +210,26 @@ impl Method {
         })
     }
 
+    /// The same method with its batches shared out among the processes of `group`.
+    #[must_use]
+    pub fn in_group(mut self, group: &Arc<ProcessGroup>) -> Self {
+        let own = match &mut self {
+            Self::Simo(simo) => &mut simo.group,
+            Self::Moco(moco) => &mut moco.group,
+            Self::Simclr(simclr) => &mut simclr.group,
+        };
+        *own = Arc::clone(group);
+        self
+    }
+
     /// Adds the gradients of one batch to `gradients`. Both views are normalised images `[N,S,S,3]`, of the same images in
     /// the same order. For methods with a momentum encoder this begins with its update, as in the authors' code.
     ///
+    /// In a group the images are this rank's part of the batch, consecutive ones in the order of ranks, and `gradients`, which
+    /// must be empty before, are those of the whole batch afterwards. An error leaves running statistics without a meaning.
+    ///
     /// # Errors
-    /// When shapes do not fit, or the batch is too small for the negatives.
+    /// When shapes do not fit, the batch is too small for the negatives, or another rank is gone.
     pub fn contrast(
         &mut self,
         encoder: &Encoder,
@@ -218,11 +238,30 @@ impl Method {
         key: StepKey,
         gradients: &mut Gradients,
     ) -> Result<Contrast, ModelError> {
-        on_pool(|| match self {
-            Self::Simo(simo) => simo.contrast(encoder, query_views, key_views, key, gradients),
-            Self::Moco(moco) => moco.contrast(encoder, query_views, key_views, key, gradients),
-            Self::Simclr(simclr) => simclr.contrast(encoder, query_views, key_views, gradients),
+        let part = self.part(encoder);
+        on_pool(|| {
+            part.step(gradients, query_views.dim(0)?, |gradients| match self {
+                Self::Simo(simo) => simo.contrast(encoder, query_views, key_views, key, gradients),
+                Self::Moco(moco) => moco.contrast(encoder, query_views, key_views, key, gradients),
+                Self::Simclr(simclr) => simclr.contrast(encoder, query_views, key_views, gradients),
+            })
         })
+    }
+
+    /// What the processes of a group share in a step.
+    fn part(&self, encoder: &Encoder) -> Part {
+        let (config, group, momentum_encoder) = match self {
+            Self::Simo(simo) => (&simo.config, &simo.group, Some(&simo.momentum_encoder)),
+            Self::Moco(moco) => (&moco.config, &moco.group, Some(&moco.momentum_encoder)),
+            Self::Simclr(simclr) => (&simclr.config, &simclr.group, None),
+        };
+        let encoders = std::iter::once(encoder).chain(momentum_encoder);
+        Part {
+            config: *config,
+            group: Arc::clone(group),
+            profiler: encoder.profiler().clone(),
+            sets: encoders.map(|e| e.parameters().clone()).collect(),
+        }
     }
 
     /// Everything that a checkpoint must hold for this method beside the query encoder.

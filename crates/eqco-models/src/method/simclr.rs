@@ -1,6 +1,8 @@
 //! SimCLR: one encoder, both views of every image, the 2N − 2 views of all other images as negatives of each view
 //! (Chen et al., 2020). The margin of EqCo makes a small batch equivalent to a large one (arXiv 2010.01929, section 3.3).
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
 use eqco_core::{LossConfig, LossError, enqueue_nt_xent, nt_xent};
 
@@ -10,13 +12,15 @@ use super::{Contrast, MethodConfig, group};
 use crate::backend::Backend;
 use crate::encoder::Encoder;
 use crate::error::ModelError;
+use crate::group::ProcessGroup;
 use crate::profile::{Phase, Work};
 use crate::tape::{Gradients, Mode};
 
 /// SimCLR has no state beside its encoder.
 #[derive(Debug)]
 pub struct Simclr {
-    config: MethodConfig,
+    pub(super) config: MethodConfig,
+    pub(super) group: Arc<ProcessGroup>,
     loss: LossConfig,
 }
 
@@ -25,6 +29,7 @@ impl Simclr {
     pub fn new(config: &MethodConfig, loss: LossConfig) -> Self {
         Self {
             config: *config,
+            group: Arc::new(ProcessGroup::alone()),
             loss,
         }
     }
@@ -47,9 +52,10 @@ impl Simclr {
         let views = Tensor::cat(&[query_views, key_views], 0)?;
         let embeddings = encoder.embed(&mut tape, &views)?;
         let values = embeddings.to_tensor()?;
-        let (queries, keys) = (values.narrow(0, 0, batch)?, values.narrow(0, batch, batch)?);
+        let queries = self.group.gather(&values.narrow(0, 0, batch)?)?;
+        let keys = self.group.gather(&values.narrow(0, batch, batch)?)?;
         let output = self.loss(encoder, &queries, &keys)?;
-        let gradient = Tensor::cat(&gradients_of_both_views(&output)?, 0)?;
+        let gradient = Tensor::cat(&self.gradients_of_both_views(&output)?, 0)?;
         tape.backward(&embeddings, &gradient, gradients, &[])?;
         Ok(Contrast {
             statistics: output.statistics,
@@ -85,9 +91,10 @@ impl Simclr {
             queries.push(halves[0].clone());
             keys.push(halves[1].clone());
         }
-        let (queries, keys) = (Tensor::cat(&queries, 0)?, Tensor::cat(&keys, 0)?);
+        let queries = self.group.gather(&Tensor::cat(&queries, 0)?)?;
+        let keys = self.group.gather(&Tensor::cat(&keys, 0)?)?;
         let output = self.loss(encoder, &queries, &keys)?;
-        let [query_gradient, key_gradient] = gradients_of_both_views(&output)?;
+        let [query_gradient, key_gradient] = self.gradients_of_both_views(&output)?;
         for part in parts() {
             let mut tape = pass(Mode::Training);
             let embeddings = encoder.embed(&mut tape, &both_views(part)?)?;
@@ -114,10 +121,17 @@ impl Simclr {
             Backend::Portable | Backend::Onednn(_) => nt_xent(&self.loss, queries, keys)?.into(),
         })
     }
-}
 
-/// NT-Xent always gives both.
-fn gradients_of_both_views(output: &Evaluated) -> Result<[Tensor; 2], ModelError> {
-    let keys = output.keys_gradient.clone().ok_or(LossError::NoNegatives)?;
-    Ok([output.queries_gradient.clone(), keys])
+    /// Those of the embeddings of this rank; NT-Xent always gives both. Every rank has the loss of the whole batch, and the
+    /// gradients of parameters are averaged over the ranks, where their sum is wanted.
+    fn gradients_of_both_views(&self, output: &Evaluated) -> Result<[Tensor; 2], ModelError> {
+        let keys = output.keys_gradient.clone().ok_or(LossError::NoNegatives)?;
+        let views = [output.queries_gradient.clone(), keys];
+        let ranks = self.group.size();
+        if ranks == 1 {
+            return Ok(views);
+        }
+        let [queries, keys] = views.map(|all| self.group.own_rows(&all));
+        Ok([(queries? * ranks as f64)?, (keys? * ranks as f64)?])
+    }
 }

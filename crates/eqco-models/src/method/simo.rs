@@ -1,6 +1,8 @@
 //! SiMo: MoCo without the queue. The negatives of a query are momentum keys of other images of its own batch; EqCo's
 //! margin makes a handful of them do the work of many (arXiv 2010.01929, section 3.2 and the authors' code).
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
 use eqco_core::{ContrastiveLoss, NegativeDraw, Negatives};
 
@@ -8,15 +10,17 @@ use super::micro_batch::MicroBatch;
 use super::{Contrast, MethodConfig, StepKey, contrast_with_keys, encode_keys};
 use crate::encoder::Encoder;
 use crate::error::ModelError;
+use crate::group::ProcessGroup;
 use crate::momentum_encoder::{ema_update, ema_work};
 use crate::tape::Gradients;
 
 /// SiMo's state: the momentum encoder.
 #[derive(Debug)]
 pub struct Simo {
-    config: MethodConfig,
+    pub(super) config: MethodConfig,
+    pub(super) group: Arc<ProcessGroup>,
     loss: ContrastiveLoss,
-    momentum_encoder: Encoder,
+    pub(super) momentum_encoder: Encoder,
 }
 
 impl Simo {
@@ -31,6 +35,7 @@ impl Simo {
     ) -> Result<Self, ModelError> {
         Ok(Self {
             config: *config,
+            group: Arc::new(ProcessGroup::alone()),
             loss,
             momentum_encoder: encoder.duplicate()?,
         })
@@ -57,7 +62,9 @@ impl Simo {
             encoder.backend(),
         )?;
         drop(span);
-        let keys = encode_keys(&self.momentum_encoder, key_views, &self.config)?;
+        let own_keys = encode_keys(&self.momentum_encoder, key_views, &self.config)?;
+        let keys = self.group.gather(&own_keys)?;
+        let first = self.group.rank() * own_keys.dim(0)?;
         let draw = NegativeDraw::sample(
             self.config.draw,
             keys.dim(0)?,
@@ -69,13 +76,13 @@ impl Simo {
         let negatives = |part: MicroBatch| Negatives::InLargerBatch {
             draw: &draw,
             batch_keys: &keys,
-            first: part.first,
+            first: first + part.first,
         };
         contrast_with_keys(
             (&self.config, &self.loss),
             encoder,
             query_views,
-            &keys,
+            &own_keys,
             negatives,
             gradients,
         )

@@ -2,6 +2,7 @@
 
 mod doctor;
 mod gpu_check;
+mod next_commands;
 mod presets;
 mod pretrain;
 mod show_config;

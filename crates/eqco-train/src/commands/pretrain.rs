@@ -1,16 +1,19 @@
 //! `eqco-train pretrain`: from a configuration to a trained encoder.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use eqco_core::chance_loss;
 use eqco_data::Cursor;
+use eqco_models::ProcessGroup;
 use eqco_models::checkpoint;
 use eqco_models::profile::Profiler;
 use tracing_subscriber::EnvFilter;
 
+use super::next_commands;
 use crate::cli::PretrainArgs;
 use crate::config::TrainConfig;
 use crate::epoch::{EpochContext, EpochTotals, Position, train_epoch};
@@ -23,32 +26,74 @@ use crate::metrics::{
 };
 use crate::plan::{Plan, named};
 use crate::progress::Progress;
+use crate::ranks::{Ranks, check_agreement};
 use crate::run_folder::RunFolder;
 use crate::step::Trainer;
 
 pub(super) fn run(arguments: &PretrainArgs) -> Result<ExitCode> {
-    let mut progress = Progress::on_stderr();
+    let ranks = Ranks::from_environment()?;
+    let mut progress = if ranks.is_first() {
+        Progress::on_stderr()
+    } else {
+        Progress::silent()
+    };
     start_log(&progress);
-    let plan = Plan::new(arguments)?;
-    start_threads(plan.threads)?;
+    let group = match &ranks.rendezvous {
+        None => ProcessGroup::alone(),
+        Some(rendezvous) => ProcessGroup::join(rendezvous)?,
+    };
     let profiler = if arguments.profile {
         Profiler::on()
     } else {
         Profiler::off()
     };
-    let steps_per_epoch = plan.position.steps_per_epoch;
-    let trainer = Trainer::with_profiler(plan.config(), steps_per_epoch, &profiler)?;
-    progress.say(&plan.describe(trainer.encoder().parameters().scalar_count()));
-    if arguments.dry_run {
-        return dry_run(&plan, &progress);
-    }
+    // Whoever fails says so, for the others would wait.
+    let (plan, trainer) = prepare(arguments, &ranks, &group, &profiler)
+        .inspect_err(|error| group.leave(&format!("{error:#}")))?;
+    let trainer = trainer.in_group(group)?;
+    let group = Arc::clone(trainer.group());
+    pretrain(arguments, plan, trainer, profiler, &mut progress)
+        .inspect_err(|error| group.leave(&format!("{error:#}")))
+}
 
+/// Everything up to the first step, the same on all ranks.
+fn prepare(
+    arguments: &PretrainArgs,
+    ranks: &Ranks,
+    group: &ProcessGroup,
+    profiler: &Profiler,
+) -> Result<(Plan, Trainer)> {
+    let plan = Plan::new(arguments, ranks)?;
+    let (settings, images) = (plan.config().to_toml(), plan.loader.dataset().len());
+    check_agreement(group, COMMIT, &settings, images)?;
+    start_threads(plan.threads)?;
+    let config = TrainConfig {
+        device: ranks.device(plan.config().device),
+        ..plan.config().clone()
+    };
+    let trainer = Trainer::with_profiler(&config, plan.position.steps_per_epoch, profiler)?;
+    Ok((plan, trainer))
+}
+
+fn pretrain(
+    arguments: &PretrainArgs,
+    plan: Plan,
+    trainer: Trainer,
+    profiler: Profiler,
+    progress: &mut Progress,
+) -> Result<ExitCode> {
+    if trainer.group().is_first() {
+        progress.say(&plan.describe(trainer.encoder().parameters().scalar_count()));
+    }
+    if arguments.dry_run {
+        return dry_run(&plan, progress);
+    }
     let mut run = Run::start(plan, trainer, profiler)?;
     let interrupt = Interrupt::listen().context("Ctrl-C cannot be listened to")?;
-    run.train(&interrupt, &mut progress)?;
+    run.train(&interrupt, progress)?;
     // Everything that took long is on the disk: from here on the first Ctrl-C ends the process.
     interrupt.request();
-    run.finish(&mut progress)
+    run.finish(progress)
 }
 
 /// Log lines go to stderr beside the bar; `RUST_LOG` chooses which.
@@ -81,8 +126,10 @@ fn dry_run(plan: &Plan, progress: &Progress) -> Result<ExitCode> {
 struct Run {
     plan: Plan,
     trainer: Trainer,
+    group: Arc<ProcessGroup>,
     position: Position,
-    folder: RunFolder,
+    /// That of rank 0; the others write nothing.
+    folder: Option<RunFolder>,
     journal: Journal,
     knn_top1: Option<f64>,
     last_checkpoint: Option<PathBuf>,
@@ -93,15 +140,22 @@ struct Run {
 
 impl Run {
     fn start(plan: Plan, trainer: Trainer, profiler: Profiler) -> Result<Self> {
-        let folder = RunFolder::create(&plan.folder)?;
-        folder.write_config(&plan.config().to_toml())?;
-        let mut journal = Journal::open(&folder)?;
+        let group = Arc::clone(trainer.group());
+        let (folder, mut journal) = if group.is_first() {
+            let folder = RunFolder::create(&plan.folder)?;
+            folder.write_config(&plan.config().to_toml())?;
+            let journal = Journal::open(&folder)?;
+            (Some(folder), journal)
+        } else {
+            (None, Journal::none())
+        };
         let parameters = trainer.encoder().parameters().scalar_count();
         journal.write(&Record::Run(run_record(&plan, parameters)))?;
         let position = plan.position;
         Ok(Self {
             plan,
             trainer,
+            group,
             position,
             folder,
             journal,
@@ -115,9 +169,10 @@ impl Run {
     /// Trains until the last epoch is over or the interrupt is requested. A checkpoint is written in both cases.
     fn train(&mut self, interrupt: &Interrupt, progress: &mut Progress) -> Result<()> {
         let started = (Instant::now(), self.position.next_step);
-        while !self.position.is_finished() && !interrupt.is_requested() {
+        while !self.position.is_finished() && !self.group.any(interrupt.is_requested())? {
             let Cursor { epoch, next_batch } = self.position.cursor();
             let mut context = EpochContext {
+                group: &self.group,
                 interrupt,
                 progress,
                 journal: &mut self.journal,
@@ -142,7 +197,9 @@ impl Run {
             }
         }
         progress.clear();
-        self.checkpoint()
+        self.checkpoint()?;
+        // A rank that ends well has seen the checkpoint written; rank 0 goes on to evaluate alone.
+        Ok(self.group.end()?)
     }
 
     fn end_epoch(&mut self, epoch: u64, totals: &EpochTotals) -> Result<()> {
@@ -185,7 +242,10 @@ impl Run {
     /// Writes a checkpoint of this moment, unless there is one already.
     fn checkpoint(&mut self) -> Result<()> {
         let step = self.position.next_step;
-        let path = self.folder.checkpoint(step);
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        let path = folder.checkpoint(step);
         if self.last_checkpoint.as_ref() == Some(&path) {
             return Ok(());
         }
@@ -206,10 +266,20 @@ impl Run {
 
     /// Measures the encoder if training is over, and says what to do next.
     fn finish(mut self, progress: &mut Progress) -> Result<ExitCode> {
-        self.finish_profile()?;
-        if !self.position.is_finished() {
+        let is_finished = self.position.is_finished();
+        let Some(folder) = self.folder.clone() else {
+            let status = if is_finished { 0 } else { EXIT_STATUS as u8 };
+            return Ok(ExitCode::from(status));
+        };
+        self.finish_profile(&folder)?;
+        if !is_finished {
             self.write_end()?;
-            progress.say(&self.how_to_go_on());
+            let checkpoint = self.last_checkpoint.as_deref();
+            progress.say(&next_commands::after_stop(
+                &self.position,
+                &folder,
+                checkpoint,
+            ));
             return Ok(ExitCode::from(EXIT_STATUS as u8));
         }
         if let Ok(images) = &self.plan.evaluation
@@ -218,8 +288,8 @@ impl Run {
             let encoder = self.trainer.encoder();
             let comparison = final_table::measure(self.plan.config(), encoder, images, progress)?;
             let table = comparison.table();
-            self.folder.write_summary(&table)?;
-            self.folder.write_evaluation(&comparison)?;
+            folder.write_summary(&table)?;
+            folder.write_evaluation(&comparison)?;
             super::print(&format!(
                 "\n{}: {}\n\n{table}\n\n",
                 self.plan.resolved.preset,
@@ -227,7 +297,7 @@ impl Run {
             ))?;
         }
         self.write_end()?;
-        super::print(&self.what_is_next())?;
+        super::print(&next_commands::after_end(&folder))?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -240,10 +310,10 @@ impl Run {
     }
 
     /// Writes and shows where the time went, if that was asked for.
-    fn finish_profile(&self) -> Result<()> {
+    fn finish_profile(&self, folder: &RunFolder) -> Result<()> {
         let (steps, time) = self.profiled;
         if let Some(report) = self.profiler.report(steps, time) {
-            self.folder.write_profile(&report)?;
+            folder.write_profile(&report)?;
             super::print(&format!("\n{report}\n"))?;
         }
         Ok(())
@@ -251,39 +321,6 @@ impl Run {
 
     fn data_name(&self) -> String {
         self.plan.loader.dataset().name().to_owned()
-    }
-
-    fn how_to_go_on(&self) -> String {
-        let checkpoint = self
-            .last_checkpoint
-            .as_deref()
-            .unwrap_or(self.folder.path());
-        format!(
-            "stopped after step {} of {}; the checkpoint is complete: {}\n\
-             to measure it:   {} knn {}\n\
-             to start again:  {} --config {}",
-            self.position.next_step,
-            self.position.total_steps(),
-            checkpoint.display(),
-            program("eqco-eval"),
-            quoted(checkpoint),
-            program("eqco-train"),
-            quoted(&self.folder.config()),
-        )
-    }
-
-    fn what_is_next(&self) -> String {
-        let folder = self.folder.path();
-        format!(
-            "run folder: {}\n\
-             next, one part of the table with its protocol:  {} linear {}\n\
-             and the same run without the paper's margin:    {} --config {} --alpha infonce\n",
-            folder.display(),
-            program("eqco-eval"),
-            quoted(folder),
-            program("eqco-train"),
-            quoted(&self.folder.config()),
-        )
     }
 }
 
@@ -308,6 +345,7 @@ fn run_record(plan: &Plan, parameters: usize) -> RunRecord {
         backend: named(&config.backend),
         precision: named(&config.precision),
         threads: plan.threads,
+        ranks: plan.ranks,
         machine: Machine::detect(),
     }
 }
@@ -318,46 +356,4 @@ fn chance(config: &TrainConfig) -> f64 {
         .method
         .negatives_per_query(config.data.loader.batch_size);
     chance_loss(config.loss.alpha, negatives)
-}
-
-/// How to call a program of this workspace: through cargo if that is how this one was started.
-fn program(name: &str) -> String {
-    if std::env::var_os("CARGO_MANIFEST_DIR").is_some() {
-        format!("cargo run --release --bin {name} --")
-    } else {
-        name.to_owned()
-    }
-}
-
-/// A path as a shell takes it, as short as it can be written from here.
-fn quoted(path: &Path) -> String {
-    let here = std::env::current_dir().unwrap_or_default();
-    let text = path
-        .strip_prefix(here)
-        .unwrap_or(path)
-        .display()
-        .to_string();
-    let is_plain = |c: char| c.is_alphanumeric() || "/._-".contains(c);
-    if text.chars().all(is_plain) {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_survive_the_shell() {
-        assert_eq!(
-            quoted(Path::new("/elsewhere/runs/demo-seed0")),
-            "/elsewhere/runs/demo-seed0"
-        );
-        assert_eq!(quoted(Path::new("/my runs/a")), "'/my runs/a'");
-        assert_eq!(quoted(Path::new("/it's")), r"'/it'\''s'");
-        let here = std::env::current_dir().unwrap();
-        assert_eq!(quoted(&here.join("runs/demo")), "runs/demo");
-    }
 }

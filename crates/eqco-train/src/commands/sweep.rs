@@ -12,6 +12,7 @@ use crate::cli::SweepArgs;
 use crate::interrupt::{EXIT_STATUS, Interrupt};
 use crate::machine::Machine;
 use crate::progress::{Progress, clock};
+use crate::ranks::{Ranks, RanksError};
 use crate::run_folder::RunFolder;
 use crate::sweep::{
     Event, Finished, Grid, Launcher, Outcome, RunState, Running, SideBySide, Stage, SweepError,
@@ -19,6 +20,11 @@ use crate::sweep::{
 };
 
 pub(super) fn run(arguments: &SweepArgs) -> Result<ExitCode> {
+    let ranks = Ranks::from_environment()?;
+    if ranks.size() > 1 {
+        let (command, size) = ("sweep", ranks.size());
+        return Err(RanksError::OneProcess { command, size }.into());
+    }
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let grid = Grid::new(
         &arguments.vary,

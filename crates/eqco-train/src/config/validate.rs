@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use eqco_data::recipe::{Recipe, RecipeName};
 use eqco_models::backend::Backend;
+use eqco_models::group::GroupError;
 use eqco_models::{DeviceName, Stem};
 
 use super::error::ConfigError;
@@ -28,6 +29,23 @@ impl TrainConfig {
         self.check_augmentation()?;
         self.check_batches()?;
         self.check_parts()
+    }
+
+    /// Checks that `ranks` processes can share the run out among them, with this build.
+    ///
+    /// # Errors
+    /// As [`TrainConfig::validate`].
+    pub fn validate_ranks(&self, ranks: usize) -> Result<(), ConfigError> {
+        if ranks == 1 {
+            return Ok(());
+        }
+        if self.device != DeviceName::Cpu && !cfg!(feature = "nccl") {
+            let error = GroupError::NotBuilt;
+            return conflict("device", error.to_string(), error.hint());
+        }
+        let batch = self.data.loader.batch_size;
+        let shared = self.method.validate_ranks(batch, ranks);
+        refused("data.loader", shared, "see --batch-size and --micro-batch")
     }
 
     fn check_build(&self) -> Result<(), ConfigError> {

@@ -1,7 +1,7 @@
 //! Tests of the loop over an epoch.
 
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use candle_core::Device;
 use eqco_core::cuda::Queue;
@@ -77,6 +77,12 @@ fn report_with(step: u64, statistics: Statistics) -> StepReport {
     }
 }
 
+/// The only process.
+fn alone() -> &'static ProcessGroup {
+    static ALONE: LazyLock<ProcessGroup> = LazyLock::new(ProcessGroup::alone);
+    &ALONE
+}
+
 /// A context that never waits for anything.
 fn context<'a>(
     interrupt: &'a Interrupt,
@@ -86,6 +92,7 @@ fn context<'a>(
 ) -> EpochContext<'a> {
     let (progress, journal, profiler) = parts;
     EpochContext {
+        group: alone(),
         interrupt,
         progress,
         journal,

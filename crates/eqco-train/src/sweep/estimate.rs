@@ -10,6 +10,7 @@ use super::{Grid, Launcher, Point};
 use crate::cli::PretrainArgs;
 use crate::config::TrainConfig;
 use crate::plan::Plan;
+use crate::ranks::Ranks;
 use crate::step::Trainer;
 
 /// Steps that are timed, after one that is not: the first one allocates.
@@ -79,7 +80,7 @@ fn kind(config: &TrainConfig) -> String {
 }
 
 fn measure(arguments: PretrainArgs) -> Result<Cost> {
-    let plan = Plan::new(&arguments)?;
+    let plan = Plan::new(&arguments, &Ranks::alone())?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(plan.threads)
         .build()?;
