@@ -123,12 +123,6 @@ pub enum EvalError {
         /// The folder that was searched.
         path: PathBuf,
     },
-    /// A picture could not be encoded.
-    #[error("a picture cannot be encoded as PNG: {reason}")]
-    Png {
-        /// What the encoder says.
-        reason: String,
-    },
     /// The system gives no thread.
     #[error("a thread cannot be started: {reason}")]
     Thread {
