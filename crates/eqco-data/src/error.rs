@@ -143,8 +143,7 @@ impl DataError {
             DataError::PackedFile { next, .. } => Some((*next).to_owned()),
             DataError::Unwritable { source, .. } => Some(match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    "the disk is full: free some space, or choose another disk with --out"
-                        .to_owned()
+                    "the disk is full: free some space, or choose another disk".to_owned()
                 }
                 _ => "choose a name in a folder that exists and that you may write to".to_owned(),
             }),

@@ -208,9 +208,9 @@ impl EvalError {
             EvalError::OutputPlace { next, .. } => next,
             EvalError::Unwritable { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    "the disk is full: free some space, or choose another disk with --out"
+                    "the disk is full: free some space, or choose another disk"
                 }
-                _ => "choose a place that you may write to with --out",
+                _ => "choose a place that you may write to",
             },
             EvalError::Data(error) => return error.hint(),
             _ => return None,

@@ -87,8 +87,11 @@ fn failure(path: &Path, split: Split) -> String {
     format!("{error} | {}", error.hint().unwrap_or_default())
 }
 
-/// Everything that a data set says, with the files of all images.
-fn contents(dataset: &dyn Dataset) -> Result<Vec<(Option<u32>, Vec<u8>)>, DataError> {
+/// The label and the file of an image.
+type Labelled = (Option<u32>, Vec<u8>);
+
+/// All images of a data set.
+fn contents(dataset: &dyn Dataset) -> Result<Vec<Labelled>, DataError> {
     (0..dataset.len())
         .map(|index| {
             let bytes = dataset.encoded(index)?.expect("packed files hold files");

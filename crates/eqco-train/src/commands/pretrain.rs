@@ -52,7 +52,7 @@ pub(super) fn run(arguments: &PretrainArgs) -> Result<ExitCode> {
 }
 
 /// Log lines go to stderr beside the bar; `RUST_LOG` chooses which.
-fn start_log(progress: &Progress) {
+pub(super) fn start_log(progress: &Progress) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
