@@ -20,6 +20,9 @@ const QUALITY: u8 = 90;
 /// Undecodable images that are named.
 const MOST_NAMED: usize = 5;
 
+const UNREADABLE: &str =
+    "an image cannot be read; repair or remove it (`eqco-train inspect --scan` lists all of them)";
+
 const HEARD: &str = "stopping; nothing will be written. Ctrl-C again stops at once";
 
 pub(super) fn run(arguments: &PackArgs) -> Result<ExitCode> {
@@ -144,7 +147,8 @@ impl Packing {
             is_wanted.then(|| stored_image(dataset, index, reduction))
         };
         in_order(dataset.len(), stored, |index, stored| {
-            let StoredImage { bytes, change } = stored.ok_or(Stopped)??;
+            let stored = stored.ok_or(Stopped)?.context(UNREADABLE);
+            let StoredImage { bytes, change } = stored?;
             self.writer.add(split, dataset.label(index), &bytes)?;
             self.counts.note(change, || dataset.describe(index));
             self.done += 1;

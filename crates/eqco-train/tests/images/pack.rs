@@ -163,6 +163,25 @@ fn what_cannot_be_packed_is_said_before_anything_is_written() {
     assert_eq!(names(root.path()), ["hostile"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn an_image_that_cannot_be_read_at_all_ends_the_work() {
+    let root = tempdir().unwrap();
+    let folder = hostile_folder(root.path());
+    std::os::unix::fs::symlink("nowhere", folder.join("train/a/z.jpg")).unwrap();
+    let arguments = ["pack", "--data=hostile", "--split=train", "--out=h.eqco"];
+    let message = failed(root.path(), &arguments);
+    assert!(
+        message.starts_with("error: an image cannot be read; repair or remove it"),
+        "{message}"
+    );
+    assert!(
+        message.contains("because: cannot read hostile/train/a/z.jpg"),
+        "{message}"
+    );
+    assert_eq!(names(root.path()), ["hostile"]);
+}
+
 /// Starts packing images that take long to make smaller, and waits until it has begun.
 fn begun(root: &Path) -> Child {
     let large = root.join("large");
@@ -185,6 +204,7 @@ fn begun(root: &Path) -> Child {
     child
 }
 
+#[cfg(unix)]
 #[test]
 fn a_stopped_pack_leaves_nothing() {
     let root = tempdir().unwrap();
