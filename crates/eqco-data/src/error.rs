@@ -38,6 +38,26 @@ pub enum DataError {
         /// What is there.
         found: String,
     },
+    /// A packed file is none, damaged, or without what is wanted of it.
+    #[error("{}: expected {expected}, found {found}", path.display())]
+    PackedFile {
+        /// The file.
+        path: PathBuf,
+        /// What a whole file has in this place.
+        expected: String,
+        /// What is there.
+        found: String,
+        /// What to do about it.
+        next: &'static str,
+    },
+    /// The operating system refused to write.
+    #[error("cannot write {}", path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// The reason it gave.
+        source: io::Error,
+    },
     /// The operating system refused.
     #[error("cannot read {}", path.display())]
     Io {
@@ -52,6 +72,12 @@ pub enum DataError {
         /// Path or id of the image.
         image: String,
         /// What the decoder says.
+        reason: String,
+    },
+    /// A picture cannot be encoded.
+    #[error("a picture cannot be encoded: {reason}")]
+    Encode {
+        /// What the encoder says.
         reason: String,
     },
     /// A setting is outside its range.
@@ -111,9 +137,16 @@ impl DataError {
             DataError::Layout { .. } => Some(
                 "folders that can be read: train/CLASS/*.jpg with test/ or val/ beside train/, \
                  CLASS/*.jpg, *.jpg without classes, the four IDX files of MNIST, \
-                 or CIFAR-10's binary batches"
+                 or CIFAR-10's binary batches; and a packed file instead of a folder"
                     .to_owned(),
             ),
+            DataError::PackedFile { next, .. } => Some((*next).to_owned()),
+            DataError::Unwritable { source, .. } => Some(match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    "the disk is full: free some space, or choose another disk".to_owned()
+                }
+                _ => "choose a name in a folder that exists and that you may write to".to_owned(),
+            }),
             DataError::TooManyBadImages { .. } => Some(
                 "repair or remove these files, or raise `max_bad_share` if you can do without them"
                     .to_owned(),
@@ -128,6 +161,14 @@ impl DataError {
     /// An operating-system error with its path.
     pub(crate) fn io(path: impl AsRef<Path>, source: io::Error) -> Self {
         DataError::Io {
+            path: path.as_ref().to_path_buf(),
+            source,
+        }
+    }
+
+    /// A file that could not be written.
+    pub(crate) fn unwritable(path: impl AsRef<Path>, source: io::Error) -> Self {
+        DataError::Unwritable {
             path: path.as_ref().to_path_buf(),
             source,
         }

@@ -123,12 +123,6 @@ pub enum EvalError {
         /// The folder that was searched.
         path: PathBuf,
     },
-    /// A picture could not be encoded.
-    #[error("a picture cannot be encoded as PNG: {reason}")]
-    Png {
-        /// What the encoder says.
-        reason: String,
-    },
     /// The system gives no thread.
     #[error("a thread cannot be started: {reason}")]
     Thread {
@@ -214,9 +208,9 @@ impl EvalError {
             EvalError::OutputPlace { next, .. } => next,
             EvalError::Unwritable { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    "the disk is full: free some space, or choose another disk with --out"
+                    "the disk is full: free some space, or choose another disk"
                 }
-                _ => "choose a place that you may write to with --out",
+                _ => "choose a place that you may write to",
             },
             EvalError::Data(error) => return error.hint(),
             _ => return None,

@@ -75,7 +75,7 @@ pub use knn::{KnnConfig, KnnResult, knn, knn_predictions};
 pub use label_share::{check_share, label_share};
 pub use linear_probe::{GridPoint, GridScore, LinearProbeConfig, LinearProbeResult, linear_probe};
 pub use neighbours::{Neighbour, nearest_neighbours};
-pub use picture_grid::{GridGeometry, Tile, encode_png, picture_grid};
+pub use picture_grid::{GridGeometry, Tile, picture_grid};
 pub use protocol::{Protocol, Sample};
 pub use raw_pixels::raw_pixels;
 pub use representation::{Representation, encoder_sha256, represent};

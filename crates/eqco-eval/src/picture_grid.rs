@@ -3,7 +3,7 @@
 use eqco_data::Image;
 use eqco_data::decode::MAX_PIXELS;
 use image::imageops::{self, FilterType};
-use image::{ExtendedColorType, ImageEncoder, Rgb, RgbImage, codecs::png::PngEncoder};
+use image::{Rgb, RgbImage};
 
 use crate::EvalError;
 
@@ -112,21 +112,6 @@ fn centre_square(image: &Image, side: u32) -> RgbImage {
     imageops::resize(&square, side, side, filter)
 }
 
-/// An image as the bytes of a PNG file. The same image always gives the same bytes.
-///
-/// # Errors
-/// [`EvalError::Png`] if the encoder refuses, as it does for sides above 2^31.
-pub fn encode_png(image: &Image) -> Result<Vec<u8>, EvalError> {
-    let mut bytes = Vec::new();
-    let (width, height) = (image.width() as u32, image.height() as u32);
-    PngEncoder::new(&mut bytes)
-        .write_image(image.pixels(), width, height, ExtendedColorType::Rgb8)
-        .map_err(|error| EvalError::Png {
-            reason: error.to_string(),
-        })?;
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,17 +160,6 @@ mod tests {
         let shrunk = centre_square(&image, 1);
         let value = shrunk.get_pixel(0, 0).0[0];
         assert!((120..=135).contains(&value), "{value}");
-    }
-
-    #[test]
-    fn a_png_reads_back_as_the_same_image() {
-        let image = Image::new(3, 2, (0..18).map(|value| value * 14).collect()).unwrap();
-        let bytes = encode_png(&image).unwrap();
-        let read = image::load_from_memory(&bytes).unwrap().to_rgb8();
-        assert_eq!(
-            (read.dimensions(), read.into_raw()),
-            ((3, 2), image.pixels().to_vec())
-        );
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl WholeFile {
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty());
         if folder.is_some_and(|folder| !folder.is_dir()) {
-            let next = "create the folder first, or choose another one with --out";
+            let next = "create the folder first, or choose another one";
             return Err(misplaced(
                 "a file in a folder that exists",
                 "no such folder",

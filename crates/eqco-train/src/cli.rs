@@ -1,5 +1,7 @@
 //! The command line: what can be typed, and which configuration key each flag sets.
 
+mod images;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -10,6 +12,8 @@ use crate::config::{
     ConfigError, EQUIVALENT_BATCH, Origin, Preset, Resolved, Setting, read_assignment, read_value,
 };
 use crate::gpu_check::Part;
+
+pub use images::{InspectArgs, PackArgs, PartsArg, SplitArg};
 
 /// Self-supervised contrastive pre-training of image encoders.
 ///
@@ -36,6 +40,10 @@ pub enum Command {
     Sweep(SweepArgs),
     /// Print the configuration that pretrain would use, and where each value comes from
     ShowConfig(ConfigArgs),
+    /// Show what a data set holds and what training sees of it, and find damaged images
+    Inspect(InspectArgs),
+    /// Pack a data set into one file that is read through a memory map
+    Pack(PackArgs),
     /// Report what this machine and this build can use, and what would make training faster
     Doctor,
     /// Compare a GPU's kernels and training with the CPU's, time them, and compare with PyTorch's

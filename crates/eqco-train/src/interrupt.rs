@@ -24,6 +24,14 @@ impl Interrupt {
     /// # Errors
     /// When the process has such a handler already.
     pub fn listen() -> Result<Self, ctrlc::Error> {
+        Self::listen_and_say(HEARD)
+    }
+
+    /// The same with another answer on stderr to the first one.
+    ///
+    /// # Errors
+    /// Those of [`Interrupt::listen`].
+    pub fn listen_and_say(heard_text: &'static str) -> Result<Self, ctrlc::Error> {
         let interrupt = Self::default();
         let heard = interrupt.clone();
         ctrlc::set_handler(move || {
@@ -31,7 +39,7 @@ impl Interrupt {
                 process::exit(EXIT_STATUS);
             }
             // Not a log line: whoever pressed the keys must see that they have been heard.
-            let _ = writeln!(io::stderr(), "\n{HEARD}");
+            let _ = writeln!(io::stderr(), "\n{heard_text}");
         })?;
         Ok(interrupt)
     }

@@ -35,6 +35,8 @@ pub mod epoch;
 pub mod final_table;
 pub mod gpu_check;
 pub mod hint;
+pub mod in_order;
+pub mod inspect;
 pub mod interrupt;
 pub mod journal;
 pub mod machine;

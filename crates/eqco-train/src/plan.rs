@@ -259,7 +259,7 @@ fn thread_count(configured: usize, processes: usize) -> usize {
     }
 }
 
-fn training_images(config: &TrainConfig) -> Result<Arc<dyn Dataset>> {
+pub(crate) fn training_images(config: &TrainConfig) -> Result<Arc<dyn Dataset>> {
     let train = open(&config.data.source, Split::Train)?;
     Ok(if config.data.limit == 0 {
         train

@@ -2,9 +2,11 @@
 
 use candle_core::{DType, Tensor, WithDType};
 
+#[cfg(any(feature = "cuda", feature = "cuda-emulation"))]
+use super::Target;
 #[cfg(feature = "cuda")]
 use super::device::Fetched;
-use super::{CudaError, Queue, Target};
+use super::{CudaError, Queue};
 
 impl Queue {
     /// Copies `values` to the device and calls `launch` with their address there, for kernels that it sends to this queue;

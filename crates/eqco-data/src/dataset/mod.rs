@@ -6,6 +6,7 @@ mod idx;
 mod image_folder;
 mod limited;
 mod open;
+pub mod packed;
 mod subset;
 mod synthetic;
 
@@ -19,6 +20,7 @@ pub use idx::Idx;
 pub use image_folder::ImageFolder;
 pub use limited::limited;
 pub use open::{known_names, open};
+pub use packed::Packed;
 pub use subset::subset;
 pub use synthetic::Synthetic;
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{CifarBinary, Dataset, Embedded, Idx, ImageFolder, Split, Synthetic};
+use super::{CifarBinary, Dataset, Embedded, Idx, ImageFolder, Packed, Split, Synthetic};
 use crate::DataError;
 
 /// Data sets that are fetched into `data/fetched/NAME`, with the names for results.
@@ -20,6 +20,7 @@ const FETCHED: [(&str, &str); 3] = [
 /// | `embedded` | [`Embedded`] |
 /// | `synthetic` | [`Synthetic`], 32 x 32, 2,000 training and 400 test images |
 /// | `fashion-mnist`, `cifar10`, `imagenette` | `data/fetched/NAME` in the current folder or the nearest one above that has it |
+/// | the path of a file | [`Packed`], told from its first bytes |
 /// | anything else | the path of a folder |
 ///
 /// Folders: the IDX files of MNIST ([`Idx`]), CIFAR-10's binary batches ([`CifarBinary`]), or
@@ -46,6 +47,9 @@ pub fn open(source: &str, split: Split) -> Result<Arc<dyn Dataset>, DataError> {
             name: source.to_owned(),
             nearest: names_by_likeness(source),
         });
+    }
+    if Packed::is_at(path)? {
+        return Ok(Arc::new(Packed::open(path, split)?));
     }
     let absolute = path
         .canonicalize()

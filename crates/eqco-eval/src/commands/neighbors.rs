@@ -8,10 +8,10 @@ use anyhow::Result;
 use clap::Args;
 use eqco_data::decode::read_file;
 use eqco_data::recipe::{Recipe, RecipeConfig, RecipeName};
-use eqco_data::{Dataset, Image, Split};
+use eqco_data::{Dataset, Image, Split, encode};
 use eqco_eval::{
-    EncoderOutput, EvalError, GridGeometry, ImageRows, Neighbour, Tile, WholeFile, encode_png,
-    image_rows, nearest_neighbours, picture_grid,
+    EncoderOutput, EvalError, GridGeometry, ImageRows, Neighbour, Tile, WholeFile, image_rows,
+    nearest_neighbours, picture_grid,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -83,7 +83,7 @@ pub(super) fn run(arguments: &NeighborsArgs) -> Result<()> {
         .map(|(path, neighbours)| Found { path, neighbours })
         .collect();
     let grid = draw(&recipe, queries, &found, &bank, &rows)?;
-    let png = encode_png(&grid)?;
+    let png = encode::png(&grid)?;
     picture.write(|out| std::io::Write::write_all(out, &png))?;
     if arguments.json {
         return print_as_json(source, &arguments.out, &found, &rows);

@@ -1,11 +1,13 @@
 //! Test images with the training images that the representation puts nearest to them.
 
+use eqco_data::encode;
+
 use super::chart::{Drawing, Text, text_width};
 use super::figure::Figure;
 use super::html::data_address;
 use crate::{
-    EvalError, EvalImages, FeaturePair, Features, GridGeometry, Tile, encode_png,
-    nearest_neighbours, picture_grid,
+    EvalError, EvalImages, FeaturePair, Features, GridGeometry, Tile, nearest_neighbours,
+    picture_grid,
 };
 
 /// Most rows of the grid.
@@ -101,7 +103,7 @@ pub(crate) fn neighbour_figure(
         pictures.push(line);
         captions.push(texts);
     }
-    let png = encode_png(&picture_grid(&pictures, GEOMETRY)?)?;
+    let png = encode::png(&picture_grid(&pictures, GEOMETRY)?)?;
     let right = (nearest.iter().zip(&labels)).flat_map(|(near, label)| {
         near.iter()
             .map(move |neighbour| train.labels()[neighbour.index] == *label)

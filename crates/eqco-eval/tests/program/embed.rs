@@ -4,8 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use eqco_data::Image;
-use eqco_eval::encode_png;
+use eqco_data::{Image, encode};
 use serde_json::json;
 
 use super::{failed, program, run_folder, succeeded, training};
@@ -83,7 +82,7 @@ fn images_without_classes_are_embedded_too() {
     for value in 0..5u8 {
         let image = Image::new(14, 14, vec![50 * value; 14 * 14 * 3]).unwrap();
         let path = images.path().join(format!("{value}.png"));
-        fs::write(path, encode_png(&image).unwrap()).unwrap();
+        fs::write(path, encode::png(&image).unwrap()).unwrap();
     }
     let out = images.path().join("rows.npy");
     let data = ["--data", images.path().to_str().unwrap()];

@@ -4,8 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use eqco_data::decode::read_file;
-use eqco_data::{Split, open};
-use eqco_eval::encode_png;
+use eqco_data::{Split, encode, open};
 use serde_json::Value;
 
 use super::{failed, program, run_folder, succeeded, training};
@@ -17,7 +16,7 @@ fn queries() -> (tempfile::TempDir, PathBuf, PathBuf) {
     let plane = eqco_data::Image::new(40, 30, vec![200; 40 * 30 * 3]).unwrap();
     let write = |name: &str, image| {
         let path = folder.path().join(name);
-        fs::write(&path, encode_png(image).unwrap()).unwrap();
+        fs::write(&path, encode::png(image).unwrap()).unwrap();
         path
     };
     let (known, plane) = (write("known.png", &known), write("plane.png", &plane));

@@ -4,8 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use eqco_data::Image;
-use eqco_eval::encode_png;
+use eqco_data::{Image, encode};
 use eqco_models::checkpoint;
 use serde_json::{Value, json};
 
@@ -191,7 +190,7 @@ fn settings_and_data_that_cannot_work_are_refused() {
         fs::create_dir(images.path().join(part)).unwrap();
         let image = Image::new(14, 14, vec![9; 14 * 14 * 3]).unwrap();
         let path = images.path().join(part).join("a.png");
-        fs::write(path, encode_png(&image).unwrap()).unwrap();
+        fs::write(path, encode::png(&image).unwrap()).unwrap();
     }
     let data = ["--data", images.path().to_str().unwrap()];
     for command in ["finetune", "semi"] {

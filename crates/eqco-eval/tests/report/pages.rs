@@ -189,7 +189,7 @@ fn write_images(folder: &Path, classes: &[&str]) {
                 let image = Image::from_grey(16, 16, &grey).unwrap();
                 fs::write(
                     below.join(format!("{number}.png")),
-                    eqco_eval::encode_png(&image).unwrap(),
+                    eqco_data::encode::png(&image).unwrap(),
                 )
                 .unwrap();
             }

@@ -2,7 +2,9 @@
 
 mod doctor;
 mod gpu_check;
+mod inspect;
 mod next_commands;
+mod pack;
 mod presets;
 mod pretrain;
 mod show_config;
@@ -26,6 +28,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Some(Command::Sweep(arguments)) => sweep::run(&arguments),
         Some(Command::Presets) => presets::run(),
         Some(Command::ShowConfig(arguments)) => show_config::run(&arguments),
+        Some(Command::Inspect(arguments)) => inspect::run(&arguments),
+        Some(Command::Pack(arguments)) => pack::run(&arguments),
         Some(Command::Doctor) => doctor::run(),
         Some(Command::GpuCheck(arguments)) => gpu_check::run(&arguments),
     }

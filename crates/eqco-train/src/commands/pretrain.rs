@@ -97,7 +97,7 @@ fn pretrain(
 }
 
 /// Log lines go to stderr beside the bar; `RUST_LOG` chooses which.
-fn start_log(progress: &Progress) {
+pub(super) fn start_log(progress: &Progress) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
