@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use super::imagenet::validation_labels;
 use super::{Dataset, Split};
 use crate::{DataError, Image, decode};
 
@@ -16,6 +17,8 @@ const EXPECTED: &str =
 /// Layouts below the given path, the first that fits:
 /// - `train/CLASS/*` and `test/CLASS/*` or `val/CLASS/*` (training images may also lie in `train/`
 ///   itself, without classes);
+/// - `train/CLASS/*` and `test/*` or `val/*` with the labels of the latter in a file beside these folders (`val_labels.txt`,
+///   `LOC_val_solution.csv`, ILSVRC2012's development kit, ...; see [`super::open`]);
 /// - `CLASS/*`: training images only;
 /// - `*`: unlabelled training images only.
 ///
@@ -36,7 +39,7 @@ impl ImageFolder {
     ///
     /// # Errors
     /// [`DataError::Io`], or [`DataError::Layout`] if there is no image, no test folder where one
-    /// is asked for, or a test class without a training class.
+    /// is asked for, or a test class without a training class; [`DataError::Labels`] if a file with labels does not fit.
     pub fn open(path: &Path, name: &str, split: Split) -> Result<Self, DataError> {
         let sub_folder = |name: &str| Some(path.join(name)).filter(|folder| folder.is_dir());
         let train = sub_folder("train");
@@ -55,11 +58,44 @@ impl ImageFolder {
             })?,
         };
         let mut opened = Self::list(&folder, name)?;
-        if split == Split::Test && path.join("train").is_dir() {
-            let train = Self::list(&path.join("train"), name)?;
+        if split == Split::Train {
+            return Ok(opened);
+        }
+        let train = path.join("train");
+        let train = train
+            .is_dir()
+            .then(|| Self::list(&train, name))
+            .transpose()?;
+        let classes = train.as_ref().map(|train| &*train.class_names);
+        // Images for testing without classes, where those for training have none either, are asked for nothing.
+        if opened.class_names.is_empty() && classes.is_none_or(|classes| !classes.is_empty()) {
+            opened.label_by_file(path, &folder, classes)?;
+        }
+        if let Some(train) = train {
             opened.number_classes_like(&train, &folder)?;
         }
         Ok(opened)
+    }
+
+    /// Labels the images of one folder if there is a file with labels in `path`.
+    fn label_by_file(
+        &mut self,
+        path: &Path,
+        folder: &Path,
+        classes: Option<&[String]>,
+    ) -> Result<(), DataError> {
+        let names = self.files.iter().map(|(_, file)| file.to_string_lossy());
+        let names: Vec<_> = names.collect();
+        let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+        if let Some((classes, labels)) = validation_labels(path, &names, classes)? {
+            // A label is the number of a folder, here of the same one for all.
+            self.folders = vec![folder.to_path_buf(); classes.len()];
+            for ((number, _), label) in self.files.iter_mut().zip(labels) {
+                *number = u32::from(label);
+            }
+            self.class_names = classes;
+        }
+        Ok(())
     }
 
     /// Lists `CLASS/*`, or `*` if no sub-folder has images.
@@ -113,7 +149,8 @@ impl ImageFolder {
         if labels.is_empty() && !train.class_names.is_empty() {
             return Err(DataError::layout(
                 folder,
-                "one folder per class, as in train/",
+                "one folder per class, as in train/, or a file with labels such as val_labels.txt \
+                 beside train/",
                 "none",
             ));
         }
@@ -172,6 +209,12 @@ impl Entries {
         entries.images.sort_unstable();
         Ok(entries)
     }
+}
+
+/// Whether a path with `/` between folders is that of a visible file with the extension of an image.
+pub(super) fn is_image(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    !name.starts_with('.') && has_image_extension(name.as_ref())
 }
 
 fn has_image_extension(name: &std::ffi::OsStr) -> bool {

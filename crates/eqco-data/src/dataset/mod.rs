@@ -1,11 +1,15 @@
 //! Sources of images.
 
+mod archive;
 mod cifar_binary;
 mod embedded;
+mod format;
 mod idx;
 mod image_folder;
+mod imagenet;
 mod limited;
 mod open;
+mod shards;
 mod subset;
 mod synthetic;
 
@@ -13,12 +17,14 @@ use std::borrow::Cow;
 
 use crate::{DataError, Image};
 
+pub use archive::ArchiveImages;
 pub use cifar_binary::CifarBinary;
 pub use embedded::Embedded;
+pub use format::Format;
 pub use idx::Idx;
 pub use image_folder::ImageFolder;
 pub use limited::limited;
-pub use open::{known_names, open};
+pub use open::{known_names, open, open_as};
 pub use subset::subset;
 pub use synthetic::Synthetic;
 
