@@ -20,7 +20,7 @@ use crate::DataError;
 /// | `cifar10` | `data_batch_1.bin` or `test_batch.bin` |
 /// | `cifar100` | `fine_label_names.txt` with `train.bin` or `test.bin` |
 /// | `imagenet-tar` | `ILSVRC2012_img_train.tar` or `ILSVRC2012_img_val.tar`, without `train/`, `val/` or `test/`; or one of these files itself |
-/// | `shards` | `*.tar` in `train/`, `val/` or `test/`, or, without these, in the folder; a tar file; a pattern with braces |
+/// | `shards` | `*.tar` in `train/`, `val/` or `test/`, or, without these, in the folder, and neither folders nor images beside them; a tar file; a pattern with braces |
 /// | `folder` | any other folder |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -68,13 +68,15 @@ impl Format {
 
     /// The format of the files at a path; `None` for a file of another kind than those in the table.
     pub(super) fn of(path: &Path) -> Option<Self> {
-        let unpacked = ["train", "val", "test"]
-            .iter()
-            .any(|name| path.join(name).is_dir());
+        let has = |name: &&str| path.join(name).is_dir();
+        let stands_behind = |format: &Self| match format {
+            Self::ImagenetTar => ["train", "val", "test"].iter().any(has),
+            Self::Shards => shards::are_unpacked(path),
+            _ => false,
+        };
         Self::ALL
             .into_iter()
-            .filter(|format| !(unpacked && *format == Self::ImagenetTar))
-            .find(|format| format.is_at(path))
+            .find(|format| format.is_at(path) && !stands_behind(format))
     }
 
     /// Whether files of this format are at a path.

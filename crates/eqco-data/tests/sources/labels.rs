@@ -60,6 +60,38 @@ fn every_file_with_labels_numbers_the_classes_of_training() {
 }
 
 #[test]
+fn kaggles_folders_are_read_as_they_are_unpacked() {
+    let (root, images) = (tempfile::tempdir().unwrap(), unpacked());
+    let inner = root.path().join("ILSVRC/Data/CLS-LOC");
+    fs::create_dir_all(inner.parent().unwrap()).unwrap();
+    fs::rename(images.path(), &inner).unwrap();
+    let line = |(number, wnid): (usize, &&str)| {
+        let number = number + 1;
+        format!("ILSVRC2012_val_{number:08},{wnid} 1 2 3 4 {wnid} 5 6 7 8\n")
+    };
+    let lines: String = VAL_WNIDS.iter().enumerate().map(line).collect();
+    let solution = format!("ImageId,PredictionString\n{lines}");
+    write(
+        root.path(),
+        &[
+            ("LOC_val_solution.csv", solution.as_bytes()),
+            ("LOC_synset_mapping.txt", b"n01440764 tench"),
+            // Without labels: validation images are measured with instead.
+            (
+                "ILSVRC/Data/CLS-LOC/test/ILSVRC2012_test_00000001.JPEG",
+                &png(90),
+            ),
+        ],
+    );
+    for path in [root.path(), &inner] {
+        let train = opened(path, Split::Train);
+        assert_eq!(contents(&*train), labelled(&TRAIN_CONTENTS));
+        let val = opened(path, Split::Test);
+        assert_eq!(contents(&*val), labelled(&VAL_CONTENTS));
+    }
+}
+
+#[test]
 fn the_development_kit_is_read_unpacked_and_packed() {
     let kit = "ILSVRC2012_devkit_t12/data";
     let packed = archive(&[

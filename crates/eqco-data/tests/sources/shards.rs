@@ -167,6 +167,23 @@ fn class_names_stand_beside_shards_or_above() {
 }
 
 #[test]
+fn unpacked_images_stand_above_archives_in_their_folder() {
+    let classes = unpacked();
+    write(
+        classes.path(),
+        &[("train/n01440764.tar", &shard(&[sample("a", 40, &[])]))],
+    );
+    let train = opened(classes.path(), Split::Train);
+    assert_eq!(contents(&*train), labelled(&TRAIN_CONTENTS));
+    let flat = tempfile::tempdir().unwrap();
+    let images = shard(&[sample("a", 40, &[])]);
+    write(flat.path(), &[("1.png", &png(7)), ("backup.tar", &images)]);
+    assert_eq!(contents(&*opened(flat.path(), Split::Train)), [(7, None)]);
+    let asked = open_as(text(flat.path()), Split::Train, Some(Format::Shards)).unwrap();
+    assert_eq!(contents(&*asked), [(40, None)]);
+}
+
+#[test]
 fn unlabelled_shards_are_images_without_classes() {
     let root = tempfile::tempdir().unwrap();
     let images = shard(&[

@@ -76,6 +76,11 @@ impl Index {
         labelled.max().map_or(0, |&label| usize::from(label) + 1)
     }
 
+    /// Labels in order.
+    pub(crate) fn labels(&self) -> &[u16] {
+        &self.labels
+    }
+
     /// Gives every image the label at its number.
     pub(crate) fn set_labels(&mut self, labels: Vec<u16>) {
         debug_assert_eq!(labels.len(), self.len());

@@ -37,21 +37,33 @@ pub struct ArchiveImages {
 }
 
 impl ArchiveImages {
-    /// Images of `archives` that `index` lists; its labels are below the number of class names, or all absent and no class has
-    /// a name.
+    /// Images of `archives` that `index` lists.
+    ///
+    /// # Errors
+    /// [`DataError::Labels`] if there are names of classes and an image has none of these, or none and an image has a class: an
+    /// index from somewhere else may hold anything.
     pub(super) fn new(
         name: &str,
         class_names: Vec<String>,
         archives: Vec<PathBuf>,
         index: Index,
-    ) -> Self {
-        let stamps = index.stamps().iter().copied();
-        Self {
-            name: name.to_owned(),
-            class_names,
-            files: OpenFiles::new(archives.into_iter().zip(stamps).collect()),
-            index,
+    ) -> Result<Self, DataError> {
+        let fits = |label| match class_names.len() {
+            0 => label == UNLABELLED,
+            count => usize::from(label) < count,
+        };
+        if let Some(label) = index.labels().iter().find(|label| !fits(**label)) {
+            let path = archives.first().cloned().unwrap_or_default();
+            let expected = format!("labels of {} classes", class_names.len());
+            return Err(DataError::labels(path, expected, label.to_string()));
         }
+        let stamps = index.stamps().iter().copied();
+        Ok(Self {
+            name: name.to_owned(),
+            files: OpenFiles::new(archives.into_iter().zip(stamps).collect()),
+            class_names,
+            index,
+        })
     }
 
     fn bytes(&self, index: usize) -> Result<Vec<u8>, DataError> {
@@ -98,5 +110,35 @@ impl Dataset for ArchiveImages {
         let entry = self.index.entry(index);
         let archive = self.files.path(entry.archive).display();
         format!("{archive}: {}", entry.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::positioned_file::Stamp;
+    use super::*;
+
+    #[test]
+    fn an_index_with_labels_beyond_the_classes_is_refused() {
+        for (label, classes, fits) in [
+            (0, 1, true),
+            (1, 1, false),
+            (UNLABELLED, 1, false),
+            (0, 0, false),
+            (UNLABELLED, 0, true),
+        ] {
+            let mut index = Index::default();
+            let place = (512, 10);
+            index.push(Path::new("a.tar"), ("a", label), place).unwrap();
+            index.end_archive(Stamp {
+                size: 1024,
+                modified: 0,
+            });
+            let names = vec!["class".to_owned(); classes];
+            let opened = ArchiveImages::new("name", names, vec!["a.tar".into()], index);
+            assert_eq!(opened.is_ok(), fits, "{label} of {classes}");
+        }
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn open(path: &Path, title: &str, split: Split) -> Result<ArchiveImag
         let train = archive(TRAIN)?;
         let index = train_index(&train)?;
         let classes = class_names(&index);
-        return Ok(ArchiveImages::new(title, classes, vec![train], index));
+        return ArchiveImages::new(title, classes, vec![train], index);
     }
     let val = archive(VAL)?;
     let mut index = val_index(&val)?;
@@ -71,7 +71,7 @@ pub(super) fn open(path: &Path, title: &str, split: Split) -> Result<ArchiveImag
         return Err(DataError::labels(folder, expected, "no file with labels"));
     };
     index.set_labels(labels);
-    Ok(ArchiveImages::new(title, classes, vec![val], index))
+    ArchiveImages::new(title, classes, vec![val], index)
 }
 
 fn train_index(path: &Path) -> Result<Index, DataError> {

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::super::archive::{MOST_CLASSES, UNLABELLED};
+use super::super::image_folder::KAGGLE;
 use super::devkit;
 use crate::DataError;
 
@@ -36,10 +37,13 @@ pub(in super::super) fn validation_labels(
     files: &[&str],
     classes: Option<&[String]>,
 ) -> Result<Option<Labels>, DataError> {
+    let kaggle = folder.ends_with(KAGGLE).then(|| folder.ancestors().nth(3));
     for name in LABEL_FILES {
-        let path = folder.join(name);
-        if path.is_file() {
-            return from_text(&path, &read_text(&path)?, files, classes).map(Some);
+        for folder in [Some(folder), kaggle.flatten()].into_iter().flatten() {
+            let path = folder.join(name);
+            if path.is_file() {
+                return from_text(&path, &read_text(&path)?, files, classes).map(Some);
+            }
         }
     }
     match devkit::wnids(folder, files)? {

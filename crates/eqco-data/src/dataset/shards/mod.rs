@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::Split;
 use super::archive::{ArchiveImages, Index, Places, PositionedFile, UNLABELLED, stored_or_built};
+use super::image_folder::Entries;
 use crate::DataError;
 
 pub(super) use pattern::is_pattern;
@@ -18,6 +19,19 @@ const EXPECTED: &str =
 /// Whether a path is that of a shard or of a folder that holds some, or a pattern.
 pub(super) fn is_at(path: &Path) -> bool {
     is_pattern(path) || (path.is_file() && is_tar(path)) || is_in(path)
+}
+
+/// Whether images or folders lie beside the shards in a folder, which then are what these were unpacked from.
+pub(super) fn are_unpacked(folder: &Path) -> bool {
+    let mut folders = split_folders(folder);
+    if folders.is_empty() {
+        folders.push(folder.to_path_buf());
+    }
+    let holds_others = |folder: &PathBuf| {
+        let entries = Entries::read(folder);
+        entries.is_ok_and(|entries| !(entries.folders.is_empty() && entries.images.is_empty()))
+    };
+    folder.is_dir() && folders.iter().any(holds_others)
 }
 
 /// Whether a folder holds shards: in `train/`, `val/` or `test/`, or, where it has none of these, itself.
@@ -51,7 +65,7 @@ pub(super) fn open(source: &Path, title: &str, split: Split) -> Result<ArchiveIm
     let index = index(&shards)?;
     let mut count = index.class_count();
     if !is_labelled(&index, first)? {
-        return Ok(ArchiveImages::new(title, Vec::new(), shards, index));
+        return ArchiveImages::new(title, Vec::new(), shards, index);
     }
     let names = class_names::beside(first)?;
     if split == Split::Test && names.is_none() && !train.is_empty() {
@@ -64,7 +78,7 @@ pub(super) fn open(source: &Path, title: &str, split: Split) -> Result<ArchiveIm
         }
         None => (0..count).map(|class| class.to_string()).collect(),
     };
-    Ok(ArchiveImages::new(title, names, shards, index))
+    ArchiveImages::new(title, names, shards, index)
 }
 
 /// The number of classes that there are names for, if labels use no more.
