@@ -25,9 +25,8 @@ const MOST_IMAGE_BYTES: u32 = 256 << 20;
 
 /// Images in tar archives, with an index of where they lie.
 ///
-/// Any number of threads read at once, at positions of their own. An index takes some 50 bytes of memory an image. See
-/// [`super::open`] for the layouts; made by [`super::open_as`] with [`super::Format::ImagenetTar`] and
-/// [`super::Format::Shards`].
+/// Any number of threads read at once, at positions of their own. An index takes some 50 bytes of memory an image. Made
+/// by [`super::open_as`] of what [`super::Format::ImagenetTar`] and [`super::Format::Shards`] describe.
 #[derive(Debug)]
 pub struct ArchiveImages {
     name: String,

@@ -1,3 +1,5 @@
+//! Archives that are as they should be, and such that are not.
+
 use tar::{Builder, EntryType, Header as TarHeader};
 
 use super::*;

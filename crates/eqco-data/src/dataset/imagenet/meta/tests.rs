@@ -1,3 +1,5 @@
+//! SciPy's files, whole and damaged.
+
 use super::*;
 
 const COMPRESSED_FILE: &[u8] = include_bytes!("../../../../tests/golden/devkit/meta.mat");
