@@ -14,8 +14,8 @@ const MAGIC: &[u8; 8] = b"EQCOINDX";
 /// Goes up whenever the form, or what is put into an index, changes.
 const VERSION: u32 = 1;
 
-/// Most bytes of the text that names what was indexed, and the most archives.
-const MOST_CONTENTS: u64 = 1 << 28;
+/// No part of an index is larger.
+const MOST_BYTES: u64 = u32::MAX as u64;
 
 /// Writes `index` with the text that says what it is an index of.
 pub(super) fn write(index: &Index, contents: &str, out: impl Write) -> io::Result<()> {
@@ -56,28 +56,18 @@ pub(super) fn read(input: impl Read, size: u64, contents: &str) -> io::Result<Op
         inner: BufReader::with_capacity(1 << 16, input),
         crc: Crc::new(),
     };
-    let mut start = [0; 12];
-    input.read_exact(&mut start)?;
-    if &start[..8] != MAGIC || start[8..] != VERSION.to_le_bytes() {
+    let Some([text, archives, images, names]) = read_counts(&mut input, size)? else {
+        return Ok(None);
+    };
+    if text != contents.len() {
         return Ok(None);
     }
-    let counts: [u64; 4] = take(&mut input, 4, u64::from_le_bytes)?
-        .try_into()
-        .map_err(|_| io::ErrorKind::InvalidData)?;
-    let [text, archives, images, names] = counts;
-    let fits = counts.iter().all(|&count| count <= size)
-        && text.max(archives) <= MOST_CONTENTS
-        && 12 + 32 + text + archives * 20 + images * 18 + names + 4 == size;
-    if !fits || text as usize != contents.len() {
-        return Ok(None);
-    }
-    let read_text = take(&mut input, text as usize, u8::from_le_bytes)?;
+    let read_text = take(&mut input, text, u8::from_le_bytes)?;
     if read_text != contents.as_bytes() {
         return Ok(None);
     }
-    let stamps = take(&mut input, archives as usize * 2, u64::from_le_bytes)?;
+    let stamps = take(&mut input, archives * 2, u64::from_le_bytes)?;
     let stamps = stamps.chunks_exact(2);
-    let images = images as usize;
     let index = Index {
         stamps: stamps
             .map(|pair| Stamp {
@@ -85,12 +75,12 @@ pub(super) fn read(input: impl Read, size: u64, contents: &str) -> io::Result<Op
                 modified: pair[1],
             })
             .collect(),
-        archive_ends: take(&mut input, archives as usize, u32::from_le_bytes)?,
+        archive_ends: take(&mut input, archives, u32::from_le_bytes)?,
         offsets: take(&mut input, images, u64::from_le_bytes)?,
         lengths: take(&mut input, images, u32::from_le_bytes)?,
         labels: take(&mut input, images, u16::from_le_bytes)?,
         name_ends: take(&mut input, images, u32::from_le_bytes)?,
-        names: match String::from_utf8(take(&mut input, names as usize, u8::from_le_bytes)?) {
+        names: match String::from_utf8(take(&mut input, names, u8::from_le_bytes)?) {
             Ok(names) => names,
             Err(_) => return Ok(None),
         },
@@ -100,6 +90,26 @@ pub(super) fn read(input: impl Read, size: u64, contents: &str) -> io::Result<Op
     input.inner.read_exact(&mut stored)?;
     let whole = stored == sum.to_le_bytes() && is_sound(&index);
     Ok(whole.then_some(index))
+}
+
+/// How long all parts are, if the file is an index of this version and as long as they are together.
+fn read_counts(input: &mut Summed<impl Read>, size: u64) -> io::Result<Option<[usize; 4]>> {
+    let mut start = [0; 12];
+    input.read_exact(&mut start)?;
+    if &start[..8] != MAGIC || start[8..] != VERSION.to_le_bytes() {
+        return Ok(None);
+    }
+    let mut counts = [0; 4];
+    for count in &mut counts {
+        let mut bytes = [0; 8];
+        input.read_exact(&mut bytes)?;
+        *count = u64::from_le_bytes(bytes);
+    }
+    let [text, archives, images, names] = counts;
+    // None is larger than a file is, so that sums of them stay far below 2^64.
+    let fits = counts.iter().all(|&count| count <= size.min(MOST_BYTES))
+        && 12 + 32 + text + archives * 20 + images * 18 + names + 4 == size;
+    Ok(fits.then_some(counts.map(|count| count as usize)))
 }
 
 /// Whether everything that numbers in the index point at is there.

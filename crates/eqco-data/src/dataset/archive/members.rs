@@ -189,9 +189,9 @@ impl Announced {
             Kind::Pax | Kind::GlobalPax => {
                 let mut rest = content;
                 while !rest.is_empty() {
-                    let (key, value, behind) = pax_record(rest)?;
-                    self.set(kind, key, value)?;
-                    rest = behind;
+                    let record = pax_record(rest)?;
+                    self.set(kind, record.key, record.value)?;
+                    rest = record.rest;
                 }
             }
             _ => (),
@@ -224,14 +224,25 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// The first record `LENGTH KEY=VALUE\n`, whose length counts all of it, and what follows.
-fn pax_record(bytes: &[u8]) -> Result<(&[u8], &[u8], &[u8]), Flaw> {
+/// A setting, and what follows it.
+struct PaxRecord<'a> {
+    key: &'a [u8],
+    value: &'a [u8],
+    rest: &'a [u8],
+}
+
+/// The first record `LENGTH KEY=VALUE\n`, whose length counts all of it.
+fn pax_record(bytes: &[u8]) -> Result<PaxRecord<'_>, Flaw> {
     let parse = || {
         let space = bytes.iter().position(|&byte| byte == b' ')?;
         let length = usize::try_from(decimal(&bytes[..space])?).ok()?;
         let record = bytes.get(space + 1..length)?.strip_suffix(b"\n")?;
         let equals = record.iter().position(|&byte| byte == b'=')?;
-        Some((&record[..equals], &record[equals + 1..], &bytes[length..]))
+        Some(PaxRecord {
+            key: &record[..equals],
+            value: &record[equals + 1..],
+            rest: &bytes[length..],
+        })
     };
     parse().ok_or_else(|| Flaw::new("settings LENGTH KEY=VALUE", "something else"))
 }

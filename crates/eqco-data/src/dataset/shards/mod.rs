@@ -177,25 +177,9 @@ fn tar_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
 
 /// Divides shards by the words in their names. Where no name has one, all are for training.
 fn by_name(source: &Path, shards: Vec<PathBuf>) -> Result<(Vec<PathBuf>, Vec<PathBuf>), DataError> {
-    let words = |path: &PathBuf| {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        let words = name.to_lowercase();
-        let words = words.split(|letter: char| !letter.is_alphabetic());
-        let mut found: Vec<&str> = words
-            .filter_map(|word| match word {
-                "train" | "training" => Some("train"),
-                "val" | "valid" | "validation" => Some("val"),
-                "test" | "testing" => Some("test"),
-                _ => None,
-            })
-            .collect();
-        found.sort_unstable();
-        found.dedup();
-        found
-    };
     let mut groups: [Vec<PathBuf>; 4] = Default::default();
     for shard in shards {
-        let group = match words(&shard)[..] {
+        let group = match split_words(&shard)[..] {
             [] => 0,
             ["train"] => 1,
             ["val"] => 2,
@@ -235,4 +219,21 @@ fn by_name(source: &Path, shards: Vec<PathBuf>) -> Result<(Vec<PathBuf>, Vec<Pat
         _ if named => Ok((train, [val, test].concat())),
         _ => Ok((plain, Vec::new())),
     }
+}
+
+/// The splits that words in a file's name tell.
+fn split_words(path: &Path) -> Vec<&'static str> {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let name = name.to_lowercase();
+    let words = name.split(|letter: char| !letter.is_alphabetic());
+    let split = |word: &str| match word {
+        "train" | "training" => Some("train"),
+        "val" | "valid" | "validation" => Some("val"),
+        "test" | "testing" => Some("test"),
+        _ => None,
+    };
+    let mut found: Vec<&str> = words.filter_map(split).collect();
+    found.sort_unstable();
+    found.dedup();
+    found
 }
