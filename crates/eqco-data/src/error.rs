@@ -58,6 +58,26 @@ pub enum DataError {
         /// The reason it gave.
         source: io::Error,
     },
+    /// An archive is damaged, or holds what this crate does not take from one.
+    #[error("{}: expected {expected}, found {found}", path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// What would do.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// Labels are missing, or do not fit the images.
+    #[error("{}: expected {expected}, found {found}", path.display())]
+    Labels {
+        /// The file with the labels, or the folder that should hold one.
+        path: PathBuf,
+        /// What would do.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
     /// The operating system refused.
     #[error("cannot read {}", path.display())]
     Io {
@@ -137,7 +157,21 @@ impl DataError {
             DataError::Layout { .. } => Some(
                 "folders that can be read: train/CLASS/*.jpg with test/ or val/ beside train/, \
                  CLASS/*.jpg, *.jpg without classes, the four IDX files of MNIST, \
-                 or CIFAR-10's binary batches; and a packed file instead of a folder"
+                 the binary files of CIFAR-10 or CIFAR-100, ILSVRC2012_img_train.tar and \
+                 ILSVRC2012_img_val.tar, or WebDataset shards (*.tar, in train/ and val/ or with \
+                 these words in their names); and a packed file instead of a folder; --format NAME says which it is"
+                    .to_owned(),
+            ),
+            DataError::Archive { .. } => Some(
+                "compare its size with that of the original and copy it again, or write it anew \
+                 with `tar` from files alone"
+                    .to_owned(),
+            ),
+            DataError::Labels { .. } => Some(
+                "labels of validation images: folders val/CLASS/; or beside val/ (or the archive) \
+                 val_labels.txt with lines `FILE CLASS` or one CLASS a line in the order of the \
+                 files, Kaggle's LOC_val_solution.csv, or ILSVRC2012_devkit_t12.tar.gz; labels of \
+                 shards: KEY.cls with a number, or `label` in KEY.json"
                     .to_owned(),
             ),
             DataError::PackedFile { next, .. } => Some((*next).to_owned()),
@@ -181,6 +215,32 @@ impl DataError {
         found: impl Into<String>,
     ) -> Self {
         DataError::Layout {
+            path: path.as_ref().to_path_buf(),
+            expected: expected.into(),
+            found: found.into(),
+        }
+    }
+
+    /// A damaged or unfit archive.
+    pub(crate) fn archive(
+        path: impl AsRef<Path>,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        DataError::Archive {
+            path: path.as_ref().to_path_buf(),
+            expected: expected.into(),
+            found: found.into(),
+        }
+    }
+
+    /// Labels that are missing or do not fit.
+    pub(crate) fn labels(
+        path: impl AsRef<Path>,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        DataError::Labels {
             path: path.as_ref().to_path_buf(),
             expected: expected.into(),
             found: found.into(),

@@ -41,7 +41,7 @@ pub mod recipe;
 mod view_plan;
 
 pub use cursor::Cursor;
-pub use dataset::{Dataset, Split, known_names, limited, open, subset};
+pub use dataset::{Dataset, Format, Split, known_names, limited, open, open_as, subset};
 pub use error::DataError;
 pub use image::Image;
 pub use image_header::ImageHeader;

@@ -270,3 +270,50 @@ fn cifar_binary_batches() {
     let message = failure(&inner, Split::Test);
     assert!(message.contains("records of 3073 bytes"), "{message}");
 }
+
+#[test]
+fn cifar_100_has_fine_labels() {
+    let root = tempdir().unwrap();
+    let inner = root.path().join("cifar-100-binary");
+    fs::create_dir(&inner).unwrap();
+    let record = |coarse: u8, fine: u8| {
+        let planes = [[10 + fine; 1024], [20 + fine; 1024], [30 + fine; 1024]];
+        [&[coarse, fine], planes.as_flattened()].concat()
+    };
+    fs::write(
+        inner.join("train.bin"),
+        [record(19, 99), record(0, 3)].concat(),
+    )
+    .unwrap();
+    fs::write(inner.join("test.bin"), record(1, 98)).unwrap();
+    let names: Vec<String> = (0..100).map(|class| format!("fine {class}")).collect();
+    fs::write(inner.join("fine_label_names.txt"), names.join("\n")).unwrap();
+    fs::write(inner.join("coarse_label_names.txt"), "coarse\n").unwrap();
+
+    let train = open(text(root.path()), Split::Train).unwrap();
+    assert_eq!(
+        (train.len(), train.label(0), train.label(1)),
+        (2, Some(99), Some(3))
+    );
+    assert_eq!(train.class_names()[99], "fine 99");
+    assert_eq!(train.image(1).unwrap().pixels(), [13, 23, 33].repeat(1024));
+    let test = open(text(root.path()), Split::Test).unwrap();
+    assert_eq!((test.len(), test.label(0)), (1, Some(98)));
+
+    // A coarse label may be anything, a fine one may not.
+    fs::write(inner.join("test.bin"), record(200, 100)).unwrap();
+    let message = failure(&inner, Split::Test);
+    assert!(
+        message.contains("labels from 0 to 99, found the label 100"),
+        "{message}"
+    );
+    fs::write(inner.join("test.bin"), [0; 3073]).unwrap();
+    let message = failure(&inner, Split::Test);
+    assert!(message.contains("records of 3074 bytes"), "{message}");
+    fs::write(inner.join("fine_label_names.txt"), "one").unwrap();
+    let message = failure(&inner, Split::Train);
+    assert!(
+        message.contains("100 class names, found 1 lines"),
+        "{message}"
+    );
+}

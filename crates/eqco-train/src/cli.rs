@@ -135,6 +135,9 @@ pub struct ConfigArgs {
     /// Images: a manifest's name ("embedded", "fashion-mnist", ...) or a path
     #[arg(long, value_name = "NAME|PATH", help_heading = SETTINGS)]
     pub data: Option<String>,
+    /// How the images at that path lie on disk: folder, idx, cifar10, cifar100, imagenet-tar, shards or packed [default: what is found]
+    #[arg(long, value_name = "NAME", help_heading = SETTINGS)]
+    pub format: Option<String>,
     /// Use only this many training images, in balanced classes; 0 for all
     #[arg(long, value_name = "IMAGES", allow_negative_numbers = true, help_heading = SETTINGS)]
     pub limit: Option<String>,
@@ -282,6 +285,7 @@ macro_rules! flags {
 /// All of them.
 pub const FLAGS: &[Flag] = flags![
     Text "data" data => "data.source",
+    Text "format" format => "data.format",
     Text "method" method => "method.name",
     Text "encoder" encoder => "encoder.architecture",
     Text "stem" stem => "encoder.stem",

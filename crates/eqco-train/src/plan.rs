@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result};
 use eqco_data::loader::{Loader, LoaderConfig};
 use eqco_data::recipe::Recipe;
-use eqco_data::{Dataset, Split, limited, open};
+use eqco_data::{Dataset, Split, limited, open_as};
 use eqco_eval::EvalImages;
 use eqco_models::Precision;
 use eqco_models::backend::{Backend, BackendError};
@@ -260,7 +260,7 @@ fn thread_count(configured: usize, processes: usize) -> usize {
 }
 
 pub(crate) fn training_images(config: &TrainConfig) -> Result<Arc<dyn Dataset>> {
-    let train = open(&config.data.source, Split::Train)?;
+    let train = open_as(&config.data.source, Split::Train, config.data.format)?;
     Ok(if config.data.limit == 0 {
         train
     } else {
@@ -301,7 +301,7 @@ fn evaluation_images(
     train: Arc<dyn Dataset>,
     threads: usize,
 ) -> Result<EvalImages> {
-    let test = open(&config.data.source, Split::Test)?;
+    let test = open_as(&config.data.source, Split::Test, config.data.format)?;
     let workers = loader_workers(config.data.loader.workers, threads);
     Ok(EvalImages::new(
         train,

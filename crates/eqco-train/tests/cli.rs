@@ -38,6 +38,7 @@ fn each_flag_changes_exactly_its_key() {
             json!("fashion-mnist"),
         ),
         ("--data", "7", "data.source", json!("7")),
+        ("--format", "shards", "data.format", json!("shards")),
         ("--limit", "500", "data.limit", json!(500)),
         ("--image-size", "20", "data.recipe.image_size", json!(20)),
         ("--batch-size", "96", "data.loader.batch_size", json!(96)),
@@ -105,6 +106,7 @@ fn flags_for_what_this_build_lacks_reach_their_keys() {
 fn every_setting_flag_of_the_help_is_covered_above() {
     let tested = [
         "data",
+        "format",
         "limit",
         "image-size",
         "batch-size",

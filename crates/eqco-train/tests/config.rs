@@ -145,6 +145,11 @@ fn wrong_types_say_what_was_expected_and_found_and_where() {
             "data.source=7",
             "--set: `data.source`: expected a string, found integer `7`",
         ),
+        (
+            "data.format=tar",
+            "--set: `data.format`: expected one of `auto`, `idx`, `cifar10`, `cifar100`, \
+             `imagenet-tar`, `shards`, `folder`, found `tar`",
+        ),
     ] {
         assert_eq!(error(&[typed]).to_string(), message, "{typed}");
     }
@@ -313,6 +318,7 @@ fn the_shown_configuration_names_origins_and_reads_back() {
     );
     assert_eq!(line("seed"), format!("{:<40} # --set", "seed = 3"));
     assert_eq!(line("embedding_dim"), "embedding_dim = 128");
+    assert_eq!(line("format"), "format = \"auto\"");
     assert_eq!(line("mean"), "mean = [0.286, 0.286, 0.286]");
     let path = file(&text);
     let again = Resolved::new("simclr-imagenet-r50", Some(&path.path), Vec::new()).unwrap();

@@ -4,11 +4,15 @@ use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use super::imagenet::validation_labels;
 use super::{Dataset, Split};
 use crate::{DataError, Image, decode};
 
 const EXPECTED: &str =
     "images (.jpg, .jpeg or .png) in train/CLASS/, in CLASS/, or without classes";
+
+/// Kaggle's ImageNet has its folders here, and its files with labels where this begins.
+pub(super) const KAGGLE: &str = "ILSVRC/Data/CLS-LOC";
 
 /// Image files in a folder. Files and classes are sorted by name; labels number the classes in
 /// that order, as in torchvision's `ImageFolder`.
@@ -16,8 +20,12 @@ const EXPECTED: &str =
 /// Layouts below the given path, the first that fits:
 /// - `train/CLASS/*` and `test/CLASS/*` or `val/CLASS/*` (training images may also lie in `train/`
 ///   itself, without classes);
+/// - `train/CLASS/*` and `val/*` (or `test/*`, without `val/`) with the labels of the latter in a file beside these folders:
+///   `val_labels.txt` or `.csv`, Kaggle's `LOC_val_solution.csv`, or ILSVRC2012's development kit, unpacked or not;
 /// - `CLASS/*`: training images only;
 /// - `*`: unlabelled training images only.
+///
+/// All of this may lie in `ILSVRC/Data/CLS-LOC/`, where Kaggle puts ImageNet, whose `test/` has no labels.
 ///
 /// Hidden entries and files with other extensions are ignored; folders below a class are not
 /// looked into. The files are opened when they are asked for.
@@ -36,30 +44,78 @@ impl ImageFolder {
     ///
     /// # Errors
     /// [`DataError::Io`], or [`DataError::Layout`] if there is no image, no test folder where one
-    /// is asked for, or a test class without a training class.
+    /// is asked for, or a test class without a training class; [`DataError::Labels`] if a file with labels does not fit.
     pub fn open(path: &Path, name: &str, split: Split) -> Result<Self, DataError> {
+        let kaggle = path.join(KAGGLE);
+        let path = if kaggle.is_dir() { &kaggle } else { path };
+        match split {
+            Split::Train => Self::open_train(path, name),
+            Split::Test => Self::open_test(path, name),
+        }
+    }
+
+    fn open_train(path: &Path, name: &str) -> Result<Self, DataError> {
+        let is_there = |name: &&str| path.join(name).is_dir();
+        if is_there(&"train") {
+            return Self::list(&path.join("train"), name);
+        }
+        if ["test", "val"].iter().any(is_there) {
+            let found = "a folder for testing alone";
+            return Err(DataError::layout(path, "a folder train/", found));
+        }
+        Self::list(path, name)
+    }
+
+    fn open_test(path: &Path, name: &str) -> Result<Self, DataError> {
         let sub_folder = |name: &str| Some(path.join(name)).filter(|folder| folder.is_dir());
-        let train = sub_folder("train");
-        let test = sub_folder("test").or_else(|| sub_folder("val"));
-        let folder = match split {
-            Split::Train if train.is_none() && test.is_none() => path.to_path_buf(),
-            Split::Train => train.ok_or_else(|| {
-                DataError::layout(path, "a folder train/", "a folder for testing alone")
-            })?,
-            Split::Test => test.ok_or_else(|| {
-                DataError::layout(
-                    path,
-                    "a folder test/ or val/ with images for testing",
-                    "none",
-                )
-            })?,
+        let train = sub_folder("train").map(|train| Self::list(&train, name));
+        let train = train.transpose()?;
+        let classes = train.as_ref().map(|train| &*train.class_names);
+        let mut folders = [sub_folder("test"), sub_folder("val")]
+            .into_iter()
+            .flatten();
+        let Some(mut folder) = folders.next() else {
+            let expected = "a folder test/ or val/ with images for testing";
+            return Err(DataError::layout(path, expected, "none"));
         };
         let mut opened = Self::list(&folder, name)?;
-        if split == Split::Test && path.join("train").is_dir() {
-            let train = Self::list(&path.join("train"), name)?;
+        // Images for testing without classes, where those for training have none either, are asked for nothing.
+        let wants_classes = classes.is_none_or(|classes| !classes.is_empty());
+        if opened.class_names.is_empty() && wants_classes {
+            if let Some(val) = folders.next() {
+                opened = Self::list(&val, name)?;
+                folder = val;
+            }
+            opened.label_by_file(path, &folder, classes)?;
+        }
+        if let Some(train) = train {
             opened.number_classes_like(&train, &folder)?;
         }
         Ok(opened)
+    }
+
+    /// Labels the images of one folder without classes if there is a file with labels in `path`.
+    fn label_by_file(
+        &mut self,
+        path: &Path,
+        folder: &Path,
+        classes: Option<&[String]>,
+    ) -> Result<(), DataError> {
+        if !self.class_names.is_empty() {
+            return Ok(());
+        }
+        let names = self.files.iter().map(|(_, file)| file.to_string_lossy());
+        let names: Vec<_> = names.collect();
+        let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+        if let Some((classes, labels)) = validation_labels(path, &names, classes)? {
+            // A label is the number of a folder, here of the same one for all.
+            self.folders = vec![folder.to_path_buf(); classes.len()];
+            for ((number, _), label) in self.files.iter_mut().zip(labels) {
+                *number = u32::from(label);
+            }
+            self.class_names = classes;
+        }
+        Ok(())
     }
 
     /// Lists `CLASS/*`, or `*` if no sub-folder has images.
@@ -113,7 +169,8 @@ impl ImageFolder {
         if labels.is_empty() && !train.class_names.is_empty() {
             return Err(DataError::layout(
                 folder,
-                "one folder per class, as in train/",
+                "one folder per class, as in train/, or a file with labels such as val_labels.txt \
+                 beside train/",
                 "none",
             ));
         }
@@ -139,13 +196,13 @@ impl ImageFolder {
 
 /// The visible sub-folders and image files of a folder, sorted.
 #[derive(Default)]
-struct Entries {
-    folders: Vec<OsString>,
-    images: Vec<OsString>,
+pub(super) struct Entries {
+    pub(super) folders: Vec<OsString>,
+    pub(super) images: Vec<OsString>,
 }
 
 impl Entries {
-    fn read(folder: &Path) -> Result<Self, DataError> {
+    pub(super) fn read(folder: &Path) -> Result<Self, DataError> {
         let io_error = |error| DataError::io(folder, error);
         let mut entries = Self::default();
         for entry in folder.read_dir().map_err(io_error)? {
@@ -172,6 +229,12 @@ impl Entries {
         entries.images.sort_unstable();
         Ok(entries)
     }
+}
+
+/// Whether a path with `/` between folders is that of a visible file with the extension of an image.
+pub(super) fn is_image(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    !name.starts_with('.') && has_image_extension(name.as_ref())
 }
 
 fn has_image_extension(name: &std::ffi::OsStr) -> bool {

@@ -1,12 +1,16 @@
 //! Sources of images.
 
+mod archive;
 mod cifar_binary;
 mod embedded;
+mod format;
 mod idx;
 mod image_folder;
+mod imagenet;
 mod limited;
 mod open;
 pub mod packed;
+mod shards;
 mod subset;
 mod synthetic;
 
@@ -14,12 +18,14 @@ use std::borrow::Cow;
 
 use crate::{DataError, Image};
 
+pub use archive::ArchiveImages;
 pub use cifar_binary::CifarBinary;
 pub use embedded::Embedded;
+pub use format::Format;
 pub use idx::Idx;
 pub use image_folder::ImageFolder;
 pub use limited::limited;
-pub use open::{known_names, open};
+pub use open::{known_names, open, open_as};
 pub use packed::Packed;
 pub use subset::subset;
 pub use synthetic::Synthetic;

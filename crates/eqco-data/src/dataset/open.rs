@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{CifarBinary, Dataset, Embedded, Idx, ImageFolder, Packed, Split, Synthetic};
+use super::{
+    CifarBinary, Dataset, Embedded, Format, Idx, ImageFolder, Packed, Split, Synthetic, imagenet,
+    shards,
+};
 use crate::DataError;
 
 /// Data sets that are fetched into `data/fetched/NAME`, with the names for results.
@@ -13,24 +16,39 @@ const FETCHED: [(&str, &str); 3] = [
     ("imagenette", "Imagenette"),
 ];
 
-/// Opens a data set by name or path.
+/// Opens a data set by name or path, in the format that it is found to have; see [`open_as`].
+///
+/// # Errors
+/// As [`open_as`].
+pub fn open(source: &str, split: Split) -> Result<Arc<dyn Dataset>, DataError> {
+    open_as(source, split, None)
+}
+
+/// Opens a data set by name or path, in the given format, or else in the first of [`Format`]'s table that it is found to have.
 ///
 /// | `source` | what is read |
 /// |---|---|
 /// | `embedded` | [`Embedded`] |
 /// | `synthetic` | [`Synthetic`], 32 x 32, 2,000 training and 400 test images |
 /// | `fashion-mnist`, `cifar10`, `imagenette` | `data/fetched/NAME` in the current folder or the nearest one above that has it |
-/// | the path of a file | [`Packed`], told from its first bytes |
-/// | anything else | the path of a folder |
+/// | a path with braces, `train-{000..123}.tar` | shards, see [`Format::Shards`] |
+/// | anything else | the path of a folder, of a tar file or of a packed file |
 ///
-/// Folders: the IDX files of MNIST ([`Idx`]), CIFAR-10's binary batches ([`CifarBinary`]), or
-/// images ([`ImageFolder`]). A folder that holds nothing but one folder is looked through, as
-/// archives often unpack into one.
+/// A folder that holds nothing but one folder is looked through, as archives often unpack into one.
 ///
 /// # Errors
 /// [`DataError::UnknownSource`] with the nearest names, [`DataError::NotFetched`],
-/// [`DataError::Layout`] with what was expected and found, [`DataError::Io`].
-pub fn open(source: &str, split: Split) -> Result<Arc<dyn Dataset>, DataError> {
+/// [`DataError::Layout`], [`DataError::Archive`] and [`DataError::Labels`] with what was expected and found,
+/// [`DataError::InvalidSetting`] for the format of a source that is no path, [`DataError::Io`].
+pub fn open_as(
+    source: &str,
+    split: Split,
+    format: Option<Format>,
+) -> Result<Arc<dyn Dataset>, DataError> {
+    if let Some(format) = format.filter(|_| ["embedded", "synthetic"].contains(&source)) {
+        let expected = format!("none, as {source} has no files");
+        return Err(DataError::setting("format", expected, format));
+    }
     if source == "embedded" {
         return Ok(Arc::new(Embedded::open(split)?));
     }
@@ -39,9 +57,12 @@ pub fn open(source: &str, split: Split) -> Result<Arc<dyn Dataset>, DataError> {
         return Ok(Arc::new(Synthetic::new(split, 32, len)?));
     }
     if let Some((name, title)) = FETCHED.iter().find(|(name, _)| *name == source) {
-        return open_folder(&fetched_folder(name)?, title, split);
+        return open_path(&fetched_folder(name)?, title, split, format);
     }
     let path = Path::new(source);
+    if shards::is_pattern(path) {
+        return open_path(path, source, split, format);
+    }
     if !path.exists() {
         return Err(DataError::UnknownSource {
             name: source.to_owned(),
@@ -58,7 +79,7 @@ pub fn open(source: &str, split: Split) -> Result<Arc<dyn Dataset>, DataError> {
         .file_name()
         .unwrap_or(absolute.as_os_str())
         .to_string_lossy();
-    open_folder(path, &title, split)
+    open_path(path, &title, split, format)
 }
 
 /// The names that [`open`] knows, whether or not their data is here.
@@ -89,32 +110,55 @@ fn fetched_folder(name: &str) -> Result<PathBuf, DataError> {
         })
 }
 
-/// Recognises the layout of a folder and opens it.
-fn open_folder(path: &Path, title: &str, split: Split) -> Result<Arc<dyn Dataset>, DataError> {
-    if !path.is_dir() {
-        return Err(DataError::layout(path, "a folder", "a file"));
+/// Opens a path in a format, or in the one that it has.
+fn open_path(
+    path: &Path,
+    title: &str,
+    split: Split,
+    wanted: Option<Format>,
+) -> Result<Arc<dyn Dataset>, DataError> {
+    let Some(format) = wanted.or_else(|| Format::of(path)) else {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let found = format!("a file (`{name}` is neither an archive *.tar nor a packed file)");
+        return Err(DataError::layout(path, "a folder", found));
+    };
+    if format == Format::Folder && path.is_dir() {
+        return match open_format(path, title, split, format) {
+            Err(error @ DataError::Layout { .. }) => match only_entry(path)? {
+                Some(inner) => open_path(&inner, title, split, wanted),
+                None => Err(error),
+            },
+            opened => opened,
+        };
     }
-    if Idx::is_in(path) {
-        return Ok(Arc::new(Idx::open(path, title, split)?));
+    if format.is_at(path) {
+        return open_format(path, title, split, format);
     }
-    if CifarBinary::is_in(path) {
-        return Ok(Arc::new(CifarBinary::open(path, title, split)?));
+    if path.is_dir()
+        && let Some(inner) = only_entry(path)?
+    {
+        return open_path(&inner, title, split, wanted);
     }
-    match ImageFolder::open(path, title, split) {
-        Err(DataError::Layout {
-            path: at,
-            expected,
-            found,
-        }) => match only_entry(path)? {
-            Some(inner) => open_folder(&inner, title, split),
-            None => Err(DataError::Layout {
-                path: at,
-                expected,
-                found,
-            }),
-        },
-        opened => Ok(Arc::new(opened?)),
-    }
+    let found = Format::of(path).map_or("no data set", Format::name);
+    let expected = format!("format {format}: {}", format.expected());
+    Err(DataError::layout(path, expected, found))
+}
+
+fn open_format(
+    path: &Path,
+    title: &str,
+    split: Split,
+    format: Format,
+) -> Result<Arc<dyn Dataset>, DataError> {
+    Ok(match format {
+        Format::Packed => Arc::new(Packed::open(path, split)?),
+        Format::Idx => Arc::new(Idx::open(path, title, split)?),
+        Format::Cifar10 => Arc::new(CifarBinary::open(path, title, split)?),
+        Format::Cifar100 => Arc::new(CifarBinary::open_100(path, title, split)?),
+        Format::ImagenetTar => Arc::new(imagenet::open(path, title, split)?),
+        Format::Shards => Arc::new(shards::open(path, title, split)?),
+        Format::Folder => Arc::new(ImageFolder::open(path, title, split)?),
+    })
 }
 
 /// The sub-folder, if a folder has exactly one visible entry and that is a folder.

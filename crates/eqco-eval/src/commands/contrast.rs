@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use eqco_core::{Alpha, LossConfig};
 use eqco_data::recipe::{Recipe, RecipeConfig};
-use eqco_data::{Split, open};
+use eqco_data::{Format, Split};
 use eqco_eval::{AtCount, ContrastConfig, ContrastResult, contrast, find_checkpoint};
 use eqco_models::Encoder;
 use eqco_models::checkpoint::{self, Checkpoint};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compute::{ComputeArgs, ComputedOn};
 use super::output::print;
-use super::source::training_value;
+use super::source::{Images, trained_on, training_value};
 
 /// Stands before the names of the momentum encoder's tensors in a checkpoint.
 const MOMENTUM_ENCODER: &str = "momentum_encoder.";
@@ -38,6 +38,9 @@ pub(super) struct ContrastArgs {
     /// Images: a manifest's name or a path; their test part is used [default: the data set of the run]
     #[arg(long, value_name = "NAME|PATH")]
     data: Option<String>,
+    /// How the images at that path lie on disk: folder, idx, cifar10, cifar100, imagenet-tar, shards or packed [default: what is found]
+    #[arg(long, value_name = "NAME", requires = "data")]
+    format: Option<Format>,
     /// Images of a batch [default: the run's]
     #[arg(long, value_name = "IMAGES")]
     batch_size: Option<usize>,
@@ -73,11 +76,14 @@ pub(super) fn run(arguments: &ContrastArgs) -> Result<()> {
     let encoder = compute.encoder(&checkpoint, &path)?;
     let momentum_encoder = momentum_encoder(&checkpoint, &encoder, &path)?;
     let recipe: RecipeConfig = setting(&checkpoint, "/data/recipe")?;
-    let source = match &arguments.data {
-        Some(source) => source.clone(),
-        None => setting(&checkpoint, "/data/source")?,
+    let images = match &arguments.data {
+        Some(source) => Images {
+            source: source.clone(),
+            format: arguments.format,
+        },
+        None => trained_on(&checkpoint.metadata)?,
     };
-    let images = open(&source, Split::Test)?;
+    let images = images.open(Split::Test)?;
     let needed = config.batch_size;
     ensure!(
         images.len() >= needed,

@@ -22,7 +22,7 @@ pub(super) struct EmbedArgs {
     out: PathBuf,
     /// Format of the file, whatever its extension
     #[arg(long, value_enum)]
-    format: Option<FormatArg>,
+    out_format: Option<FormatArg>,
     /// Part of the data set
     #[arg(long, value_enum, default_value_t = SplitArg::Train)]
     split: SplitArg,
@@ -45,7 +45,7 @@ enum SplitArg {
 }
 
 pub(super) fn run(arguments: &EmbedArgs) -> Result<()> {
-    let format = match arguments.format {
+    let format = match arguments.out_format {
         Some(FormatArg::Safetensors) => FeatureFormat::Safetensors,
         Some(FormatArg::Npy) => FeatureFormat::Npy,
         Some(FormatArg::Parquet) => FeatureFormat::Parquet,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use eqco_data::Format;
 use eqco_eval::find_checkpoint;
 use eqco_eval::report::{
     PictureSection, Pictures, Run, choose_for_pictures, find_runs, write_report,
@@ -13,7 +14,7 @@ use eqco_models::error::ModelError;
 
 use super::compute::{Compute, ComputeArgs};
 use super::output::print;
-use super::source::{open_images, training_value, view};
+use super::source::{Images, open_images, trained_on, view};
 use super::subjects::{Row, represent_with_bar};
 
 /// Flags of `report`.
@@ -29,6 +30,9 @@ pub(super) struct ReportArgs {
     /// [default: the data set of that run's training]
     #[arg(long, value_name = "NAME|PATH")]
     data: Option<String>,
+    /// How the images at that path lie on disk: folder, idx, cifar10, cifar100, imagenet-tar, shards or packed [default: what is found]
+    #[arg(long, value_name = "NAME", requires = "data")]
+    format: Option<Format>,
     /// Make the pictures from at most this many training images and this many test images, in balanced classes
     /// [default: the run's own limit on training images, all test images]
     #[arg(long, value_name = "IMAGES")]
@@ -122,18 +126,20 @@ fn find_run<'a>(runs: &'a [Run], wanted: &Path) -> Result<&'a Run> {
 fn pictures(arguments: &ReportArgs, run: &Run, compute: &Compute) -> Result<Pictures> {
     let path = find_checkpoint(run.path())?;
     let checkpoint = checkpoint::load(&path)?;
-    let source = arguments.data.as_deref().or_else(|| run.data_source());
-    let in_checkpoint =
-        || training_value(&checkpoint.metadata, "/data/source").and_then(|source| source.as_str());
-    let source = source
-        .or_else(in_checkpoint)
-        .context("the run does not say which data set it was trained on")?;
+    let images = match (&arguments.data, run.data_source()) {
+        (Some(source), _) => Images {
+            source: source.clone(),
+            format: arguments.format,
+        },
+        (None, Some(source)) => Images::of_run(source, run.data_format())?,
+        (None, None) => trained_on(&checkpoint.metadata)?,
+    };
     let limits = match arguments.limit {
         Some(limit) => [Some(limit); 2],
         None => [run.data_limit(), None],
     };
     let images = open_images(
-        source,
+        &images,
         limits,
         view(checkpoint.metadata.image_size, compute.threads),
     )?;

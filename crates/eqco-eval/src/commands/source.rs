@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
-use eqco_data::{Dataset, Split, limited, open};
+use eqco_data::{Dataset, Format, Split, limited, open_as};
 use eqco_eval::{EvalImages, View, find_checkpoint};
 use eqco_models::Encoder;
 use eqco_models::checkpoint::{self, Checkpoint, CheckpointMetadata};
@@ -51,6 +51,9 @@ pub(super) struct DataArgs {
     /// [default: the data set of the checkpoint's training]
     #[arg(long, value_name = "NAME|PATH")]
     data: Option<String>,
+    /// How the images at that path lie on disk: folder, idx, cifar10, cifar100, imagenet-tar, shards or packed [default: what is found]
+    #[arg(long, value_name = "NAME", requires = "data")]
+    format: Option<Format>,
     /// Use at most this many training images and this many test images, in balanced classes
     #[arg(long, value_name = "IMAGES")]
     limit: Option<usize>,
@@ -68,8 +71,41 @@ pub(super) struct Source {
     /// How images are seen.
     pub(super) view: View,
     pub(super) compute: Compute,
-    data: String,
+    data: Images,
     limit: Option<usize>,
+}
+
+/// Where images are, and in which format if that is not to be found out.
+#[derive(Clone, Debug)]
+pub(super) struct Images {
+    pub(super) source: String,
+    pub(super) format: Option<Format>,
+}
+
+impl Images {
+    /// Those that a run was trained on, by what its configuration says.
+    pub(super) fn of_run(source: &str, format: Option<&str>) -> Result<Self> {
+        // Runs of older versions say nothing.
+        let format = format.filter(|name| *name != "auto");
+        Ok(Self {
+            source: source.to_owned(),
+            format: format.map(str::parse).transpose()?,
+        })
+    }
+
+    /// One part of them.
+    pub(super) fn open(&self, split: Split) -> Result<Arc<dyn Dataset>> {
+        Ok(open_as(&self.source, split, self.format)?)
+    }
+}
+
+/// The images that a checkpoint was trained on.
+pub(super) fn trained_on(metadata: &CheckpointMetadata) -> Result<Images> {
+    let source = training_value(metadata, "/data/source").and_then(Value::as_str);
+    let source = source
+        .context("the checkpoint does not say which data set it was trained on: give --data")?;
+    let format = training_value(metadata, "/data/format").and_then(Value::as_str);
+    Images::of_run(source, format)
 }
 
 /// Which encoder was measured; part of the JSON result.
@@ -95,12 +131,15 @@ impl DataArgs {
         let path = find_checkpoint(given)?;
         let checkpoint = checkpoint::load(&path)?;
         let metadata = &checkpoint.metadata;
-        let trained_on = || training_value(metadata, "/data/source")?.as_str();
-        let data = self.data.as_deref().or_else(trained_on);
-        let data = data
-            .context("the checkpoint does not say which data set it was trained on: give --data")?;
+        let data = match &self.data {
+            Some(data) => Images {
+                source: data.clone(),
+                format: self.format,
+            },
+            None => trained_on(metadata)?,
+        };
         Ok(Source {
-            data: data.to_owned(),
+            data,
             limit: self.limit,
             view: view(
                 self.image_size.unwrap_or(metadata.image_size),
@@ -115,12 +154,12 @@ impl DataArgs {
 
 /// Opens both parts of a data set, with at most so many images of the training and of the test part.
 pub(super) fn open_images(
-    source: &str,
+    source: &Images,
     limits: [Option<usize>; 2],
     view: View,
 ) -> Result<EvalImages> {
     let part = |split, limit: Option<usize>| {
-        let whole = open(source, split)?;
+        let whole = source.open(split)?;
         Ok::<_, anyhow::Error>(match limit {
             Some(limit) => limited(whole, limit),
             None => whole,
@@ -131,7 +170,7 @@ pub(super) fn open_images(
         part(Split::Test, limits[1])?,
     );
     let images = EvalImages::new(train, test, view.image_size, view.workers);
-    images.with_context(|| format!("{source} cannot be used for an evaluation"))
+    images.with_context(|| format!("{} cannot be used for an evaluation", source.source))
 }
 
 /// How images of this size are seen with so many threads.
@@ -146,7 +185,7 @@ pub(super) fn view(image_size: usize, threads: usize) -> View {
 impl Source {
     /// One part of the data set, no larger than asked for.
     pub(super) fn part(&self, split: Split) -> Result<Arc<dyn Dataset>> {
-        let whole = open(&self.data, split)?;
+        let whole = self.data.open(split)?;
         Ok(match self.limit {
             Some(limit) => limited(whole, limit),
             None => whole,

@@ -46,7 +46,7 @@ impl FeatureFormat {
                 path: path.to_owned(),
                 expected: "a name that ends in .safetensors, .npy or .parquet".into(),
                 found,
-                next: "choose one of these extensions, or name the format with --format",
+                next: "choose one of these extensions, or name the format with --out-format",
             }
         })
     }
@@ -238,6 +238,6 @@ mod tests {
                 .to_string()
                 .ends_with("found extension `csv`")
         );
-        assert!(refused("a.csv").hint().unwrap().contains("--format"));
+        assert!(refused("a.csv").hint().unwrap().contains("--out-format"));
     }
 }

@@ -81,6 +81,11 @@ impl Run {
         self.settings.word("data.source")
     }
 
+    /// Format of that data set, or `auto`, where the run's configuration tells.
+    pub fn data_format(&self) -> Option<&str> {
+        self.settings.word("data.format")
+    }
+
     /// Training images that the run was limited to; `None` for all of them.
     pub fn data_limit(&self) -> Option<usize> {
         let limit = self.settings.count("data.limit")?;

@@ -64,7 +64,7 @@ fn embeddings_have_unit_length_and_the_test_part_is_another() {
         "test",
         "--limit",
         "20",
-        "--format",
+        "--out-format",
         "npy",
     ];
     let line = succeeded(embed(run.path(), &path, &arguments));

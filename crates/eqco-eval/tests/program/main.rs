@@ -3,6 +3,7 @@
 mod contrast;
 mod device;
 mod embed;
+mod formats;
 mod neighbors;
 mod training;
 

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use eqco_data::Split;
 use eqco_data::recipe::RecipeName;
+use eqco_data::{Format, Split};
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error, StrDeserializer};
@@ -17,6 +17,9 @@ pub struct PackArgs {
     /// Images: a manifest's name ("embedded", "imagenette", ...) or a path
     #[arg(long, value_name = "NAME|PATH")]
     pub data: String,
+    /// How the images at that path lie on disk: folder, idx, cifar10, cifar100, imagenet-tar, shards or packed [default: what is found]
+    #[arg(long, value_name = "NAME")]
+    pub format: Option<Format>,
     /// Parts to pack, into one file
     #[arg(long, value_enum, default_value_t = PartsArg::Both)]
     pub split: PartsArg,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use eqco_data::recipe::RecipeConfig;
-use eqco_data::{Dataset, Split, encode, open};
+use eqco_data::{Dataset, Split, encode, open_as};
 use eqco_eval::{EvalError, WholeFile};
 
 use super::pretrain::start_log;
@@ -23,7 +23,7 @@ pub(super) fn run(arguments: &InspectArgs) -> Result<ExitCode> {
     let config = arguments.config.resolve()?.config;
     let dataset = match arguments.split {
         SplitArg::Train => training_images(&config)?,
-        SplitArg::Test => open(&config.data.source, Split::Test)?,
+        SplitArg::Test => open_as(&config.data.source, Split::Test, config.data.format)?,
     };
     // The places of files first, before anything that takes long.
     let grid = arguments.grid.as_deref().map(picture_place).transpose()?;

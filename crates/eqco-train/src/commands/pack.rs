@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use eqco_data::dataset::packed::{Change, PackWriter, Reduction, StoredImage, stored_image};
-use eqco_data::{DataError, Dataset, Split, open};
+use eqco_data::{DataError, Dataset, Split, open_as};
 
 use crate::cli::{PackArgs, PartsArg};
 use crate::in_order::in_order;
@@ -71,7 +71,8 @@ pub(super) fn run(arguments: &PackArgs) -> Result<ExitCode> {
 
 /// The wanted parts, the training part first.
 fn open_parts(arguments: &PackArgs) -> Result<Vec<(Split, Arc<dyn Dataset>)>> {
-    let part = |split| Ok::<_, DataError>((split, open(&arguments.data, split)?));
+    let part =
+        |split| Ok::<_, DataError>((split, open_as(&arguments.data, split, arguments.format)?));
     Ok(match arguments.split {
         PartsArg::Train => vec![part(Split::Train)?],
         PartsArg::Test => vec![part(Split::Test)?],

@@ -5,6 +5,7 @@
 
 mod alpha_rule;
 mod error;
+mod format_or_auto;
 mod layers;
 mod presets;
 mod run_seed;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use eqco_core::LossConfig;
+use eqco_data::Format;
 use eqco_data::loader::LoaderConfig;
 use eqco_data::recipe::RecipeConfig;
 use eqco_eval::EvalConfig;
@@ -120,6 +122,9 @@ impl Default for RunConfig {
 pub struct DataConfig {
     /// A manifest's name, "embedded", "synthetic", or a path; see [`eqco_data::open`].
     pub source: String,
+    /// How the images at the path lie on disk; the format that is found there if absent (`auto`).
+    #[serde(default, with = "format_or_auto")]
+    pub format: Option<Format>,
     /// Use only this many training images, in balanced classes; 0 for all.
     #[serde(default)]
     pub limit: usize,
