@@ -31,8 +31,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return Ok(());
     }
     let chosen = choose(&arguments.topics, &known)?;
-    let Some(python) = python::with_packages(&["numpy", "safetensors", "torch", "torchvision"])?
-    else {
+    let packages = [
+        "datasets",
+        "numpy",
+        "pyarrow",
+        "safetensors",
+        "torch",
+        "torchvision",
+    ];
+    let Some(python) = python::with_packages(&packages)? else {
         bail!(
             "no Python here has the packages of python/requirements.txt\nhint: {}",
             python::HINT

@@ -111,7 +111,7 @@ impl DataError {
             DataError::Layout { .. } => Some(
                 "folders that can be read: train/CLASS/*.jpg with test/ or val/ beside train/, \
                  CLASS/*.jpg, *.jpg without classes, the four IDX files of MNIST, \
-                 or CIFAR-10's binary batches"
+                 CIFAR-10's binary batches, or Parquet files of images (train-*.parquet)"
                     .to_owned(),
             ),
             DataError::TooManyBadImages { .. } => Some(

@@ -6,6 +6,7 @@ mod idx;
 mod image_folder;
 mod limited;
 mod open;
+mod parquet;
 mod subset;
 mod synthetic;
 
@@ -19,6 +20,7 @@ pub use idx::Idx;
 pub use image_folder::ImageFolder;
 pub use limited::limited;
 pub use open::{known_names, open};
+pub use parquet::{CACHE_VARIABLE, DEFAULT_CACHE_BYTES, Parquet, ParquetFiles};
 pub use subset::subset;
 pub use synthetic::Synthetic;
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{CifarBinary, Dataset, Embedded, Idx, ImageFolder, Split, Synthetic};
+use super::{CifarBinary, Dataset, Embedded, Idx, ImageFolder, Parquet, Split, Synthetic};
 use crate::DataError;
 
 /// Data sets that are fetched into `data/fetched/NAME`, with the names for results.
@@ -22,8 +22,8 @@ const FETCHED: [(&str, &str); 3] = [
 /// | `fashion-mnist`, `cifar10`, `imagenette` | `data/fetched/NAME` in the current folder or the nearest one above that has it |
 /// | anything else | the path of a folder |
 ///
-/// Folders: the IDX files of MNIST ([`Idx`]), CIFAR-10's binary batches ([`CifarBinary`]), or
-/// images ([`ImageFolder`]). A folder that holds nothing but one folder is looked through, as
+/// Folders: the IDX files of MNIST ([`Idx`]), CIFAR-10's binary batches ([`CifarBinary`]), Parquet files
+/// ([`Parquet`], also a single one), or images ([`ImageFolder`]). A folder that holds nothing but one folder is looked through, as
 /// archives often unpack into one.
 ///
 /// # Errors
@@ -87,6 +87,9 @@ fn fetched_folder(name: &str) -> Result<PathBuf, DataError> {
 
 /// Recognises the layout of a folder and opens it.
 fn open_folder(path: &Path, title: &str, split: Split) -> Result<Arc<dyn Dataset>, DataError> {
+    if Parquet::is_at(path)? {
+        return Ok(Arc::new(Parquet::open(path, title, split)?));
+    }
     if !path.is_dir() {
         return Err(DataError::layout(path, "a folder", "a file"));
     }
