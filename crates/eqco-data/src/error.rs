@@ -38,6 +38,16 @@ pub enum DataError {
         /// What is there.
         found: String,
     },
+    /// A data set of the Hugging Face hub cannot be had.
+    #[error("{address}: {reason}")]
+    Hub {
+        /// `hf://datasets/…`.
+        address: String,
+        /// What the hub answered, or why it was not asked. Never holds the token.
+        reason: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
     /// The operating system refused.
     #[error("cannot read {}", path.display())]
     Io {
@@ -114,6 +124,7 @@ impl DataError {
                  CIFAR-10's binary batches, or Parquet files of images (train-*.parquet)"
                     .to_owned(),
             ),
+            DataError::Hub { hint, .. } => hint.clone(),
             DataError::TooManyBadImages { .. } => Some(
                 "repair or remove these files, or raise `max_bad_share` if you can do without them"
                     .to_owned(),

@@ -32,6 +32,8 @@ mod cursor;
 pub mod dataset;
 pub mod decode;
 mod error;
+#[cfg(feature = "hub")]
+pub mod hub;
 mod image;
 pub mod loader;
 mod random;

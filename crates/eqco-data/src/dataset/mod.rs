@@ -5,7 +5,7 @@ mod embedded;
 mod idx;
 mod image_folder;
 mod limited;
-mod open;
+pub(crate) mod open;
 mod parquet;
 mod subset;
 mod synthetic;

@@ -13,6 +13,9 @@ const FETCHED: [(&str, &str); 3] = [
     ("imagenette", "Imagenette"),
 ];
 
+/// What addresses of the Hugging Face hub begin with.
+pub(crate) const HUB_SCHEME: &str = "hf://";
+
 /// Opens a data set by name or path.
 ///
 /// | `source` | what is read |
@@ -20,6 +23,7 @@ const FETCHED: [(&str, &str); 3] = [
 /// | `embedded` | [`Embedded`] |
 /// | `synthetic` | [`Synthetic`], 32 x 32, 2,000 training and 400 test images |
 /// | `fashion-mnist`, `cifar10`, `imagenette` | `data/fetched/NAME` in the current folder or the nearest one above that has it |
+/// | `hf://datasets/OWNER/NAME[@REVISION][/SUBSET]` | Parquet files of the Hugging Face hub, with feature `hub` |
 /// | anything else | the path of a folder |
 ///
 /// Folders: the IDX files of MNIST ([`Idx`]), CIFAR-10's binary batches ([`CifarBinary`]), Parquet files
@@ -28,7 +32,7 @@ const FETCHED: [(&str, &str); 3] = [
 ///
 /// # Errors
 /// [`DataError::UnknownSource`] with the nearest names, [`DataError::NotFetched`],
-/// [`DataError::Layout`] with what was expected and found, [`DataError::Io`].
+/// [`DataError::Layout`] with what was expected and found, [`DataError::Hub`], [`DataError::Io`].
 pub fn open(source: &str, split: Split) -> Result<Arc<dyn Dataset>, DataError> {
     if source == "embedded" {
         return Ok(Arc::new(Embedded::open(split)?));
@@ -39,6 +43,9 @@ pub fn open(source: &str, split: Split) -> Result<Arc<dyn Dataset>, DataError> {
     }
     if let Some((name, title)) = FETCHED.iter().find(|(name, _)| *name == source) {
         return open_folder(&fetched_folder(name)?, title, split);
+    }
+    if source.starts_with(HUB_SCHEME) {
+        return open_of_hub(source, split);
     }
     let path = Path::new(source);
     if !path.exists() {
@@ -55,6 +62,29 @@ pub fn open(source: &str, split: Split) -> Result<Arc<dyn Dataset>, DataError> {
         .unwrap_or(absolute.as_os_str())
         .to_string_lossy();
     open_folder(path, &title, split)
+}
+
+#[cfg(feature = "hub")]
+fn open_of_hub(source: &str, split: Split) -> Result<Arc<dyn Dataset>, DataError> {
+    use crate::hub::{Hub, HubSettings};
+
+    let settings = HubSettings::from_environment().map_err(|reason| DataError::Hub {
+        address: source.to_owned(),
+        reason,
+        hint: None,
+    })?;
+    Ok(Arc::new(Hub::new(settings).open(source, split)?))
+}
+
+#[cfg(not(feature = "hub"))]
+fn open_of_hub(source: &str, _: Split) -> Result<Arc<dyn Dataset>, DataError> {
+    Err(DataError::Hub {
+        address: source.to_owned(),
+        reason: "this program was built without the feature `hub`".to_owned(),
+        hint: Some(
+            "build it with `--features hub`, or give the path of downloaded files".to_owned(),
+        ),
+    })
 }
 
 /// The names that [`open`] knows, whether or not their data is here.
