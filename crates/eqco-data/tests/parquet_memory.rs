@@ -60,6 +60,48 @@ fn golden() -> Vec<PathBuf> {
     files
 }
 
+fn file(name: &str) -> PathBuf {
+    let ending = format!("{name}.parquet");
+    golden()
+        .into_iter()
+        .find(|path| path.ends_with(&ending))
+        .unwrap()
+}
+
+/// A copy of a file whose first page, a dictionary, says that it has `claim` bytes without compression. Nothing else moves: what the larger
+/// number takes is taken off the page's content.
+fn claiming(claim: i32, path: &Path) -> Vec<u8> {
+    let bytes = fs::read(path).unwrap();
+    // Behind the magic: field 1 and the page's kind, field 2 and this size, field 3 and the size in the file, all of two bytes.
+    assert_eq!([bytes[4], bytes[6], bytes[9]], [0x15; 3]);
+    assert!(bytes[7] >= 0x80 && bytes[8] < 0x80 && bytes[10] >= 0x80 && bytes[11] < 0x80);
+    let varint = |mut value: u32, length: usize| {
+        let mut bytes = vec![0x80; length];
+        for byte in &mut bytes {
+            *byte |= value as u8 & 0x7f;
+            value >>= 7;
+        }
+        bytes[length - 1] &= 0x7f;
+        bytes
+    };
+    let stored = u32::from(bytes[10] & 0x7f) | u32::from(bytes[11]) << 7;
+    // A dictionary's header ends with "not sorted" and the ends of two structs.
+    let ending = bytes.windows(3).position(|three| three == [0x12, 0, 0]);
+    let header_end = ending.unwrap() + 3;
+    let size = varint((claim as u32).wrapping_mul(2), 5);
+    let stored = varint(stored - 2 * 3, 2);
+    let about = &bytes[12..header_end];
+    [
+        &bytes[..7],
+        &size,
+        &[0x15],
+        &stored,
+        about,
+        &bytes[header_end + 3..],
+    ]
+    .concat()
+}
+
 /// Opens a file and asks for all its images. What comes is not looked at: nothing may panic or take much memory.
 fn read_all(path: &Path) -> (usize, usize) {
     let Ok(dataset) = Parquet::open(path, "damaged", Split::Train) else {
@@ -118,12 +160,22 @@ fn damage_costs_no_memory_and_pages_no_more_than_their_budget() {
         "{opened} opened, {read} images read"
     );
 
+    // Two gigabytes are more than the memory for pages; 200 MiB are not, but no page of a few KB has them.
+    for (claim, name) in [i32::MAX, 200 << 20].into_iter().flat_map(|claim| {
+        let names = ["snappy-dictionary", "gzip-dictionary-v2", "nulls-zstd-v2"];
+        names.map(|name| (claim, name))
+    }) {
+        fs::write(&path, claiming(claim, &file(name))).unwrap();
+        let peak = peak_bytes(|| {
+            let dataset = Parquet::open(&path, name, Split::Train).unwrap();
+            assert!(dataset.encoded(0).is_err(), "{name}");
+        });
+        assert!(peak < bound, "{name}: {peak} bytes for a claim of {claim}");
+    }
+
     // One of these has 5 KB of decoded pages; 2 KB are there for them.
     for name in ["snappy-dictionary-full", "zstd-v1"] {
-        let source = golden()
-            .into_iter()
-            .find(|path| path.ends_with(format!("{name}.parquet")));
-        let all = Parquet::open(&source.unwrap(), name, Split::Train).unwrap();
+        let all = Parquet::open(&file(name), name, Split::Train).unwrap();
         let dataset = all.with_cache_bytes(2 << 10);
         let held = || {
             let before = ALLOCATED.load(Ordering::Relaxed);

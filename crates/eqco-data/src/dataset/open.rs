@@ -180,6 +180,14 @@ mod tests {
         assert!(error.hint().unwrap().starts_with("check the path"));
     }
 
+    #[cfg(not(feature = "hub"))]
+    #[test]
+    fn without_the_feature_the_hub_is_an_error_that_names_it() {
+        let error = open("hf://datasets/a/b", Split::Train).err().unwrap();
+        assert!(error.to_string().ends_with("without the feature `hub`"));
+        assert!(error.hint().unwrap().contains("--features hub"));
+    }
+
     #[test]
     fn unknown_names_are_answered_with_the_nearest() {
         for (asked, meant) in [

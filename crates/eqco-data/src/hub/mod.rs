@@ -4,6 +4,8 @@
 //! and licences that this project does not allow, and begins a download that broke from its start.
 
 mod address;
+#[cfg(test)]
+mod birds;
 mod cache;
 mod client;
 mod download;

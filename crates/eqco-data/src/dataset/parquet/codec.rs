@@ -87,3 +87,41 @@ fn grow(source: impl Read, size: usize) -> Result<Vec<u8>, Damage> {
     read.or_else(|error| damaged(format!("damaged compressed data: {error}")))?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_that_cannot_be_are_refused() {
+        let content = [7; 1000];
+        let packed = [
+            (Codec::Plain, content.to_vec()),
+            (
+                Codec::Snappy,
+                snap::raw::Encoder::new().compress_vec(&content).unwrap(),
+            ),
+            (Codec::Lz4, lz4_flex::block::compress(&content)),
+        ];
+        for (codec, stored) in packed {
+            assert_eq!(
+                codec.decompress(&stored, 1000).unwrap(),
+                content,
+                "{codec:?}"
+            );
+            for claim in [0, 999, 1001, 1 << 30, usize::MAX] {
+                assert!(
+                    codec.decompress(&stored, claim).is_err(),
+                    "{codec:?}, {claim}"
+                );
+            }
+        }
+        for codec in [Codec::Snappy, Codec::Gzip, Codec::Zstd, Codec::Lz4] {
+            assert!(
+                codec.decompress(b"neither of them", 1 << 31).is_err(),
+                "{codec:?}"
+            );
+            assert!(codec.decompress(b"", 1).is_err(), "{codec:?}");
+        }
+    }
+}
