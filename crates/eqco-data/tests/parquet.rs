@@ -110,7 +110,17 @@ fn what_datasets_writes_is_decoded() {
 
 #[test]
 fn nulls_are_images_that_cannot_be_read_and_labels_that_are_not_there() {
-    for name in ["nulls-plain", "nulls-snappy-dictionary", "nulls-zstd-v2"] {
+    for name in [
+        "nulls-plain",
+        "nulls-snappy-dictionary",
+        "nulls-zstd-v2",
+        // Written by the `parquet` crate, version 60.1, with the same nulls and two row groups.
+        "arrow-plain",
+        "arrow-snappy-v2",
+        "arrow-gzip",
+        "arrow-lz4",
+        "arrow-zstd-v2",
+    ] {
         let dataset = opened(name);
         for index in 0..ROWS {
             match index % 10 {
