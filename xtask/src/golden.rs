@@ -31,9 +31,16 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return Ok(());
     }
     let chosen = choose(&arguments.topics, &known)?;
-    let Some(python) =
-        python::with_packages(&["numpy", "safetensors", "scipy", "torch", "torchvision"])?
-    else {
+    let packages = [
+        "datasets",
+        "numpy",
+        "pyarrow",
+        "safetensors",
+        "scipy",
+        "torch",
+        "torchvision",
+    ];
+    let Some(python) = python::with_packages(&packages)? else {
         bail!(
             "no Python here has the packages of python/requirements.txt\nhint: {}",
             python::HINT

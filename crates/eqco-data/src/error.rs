@@ -78,6 +78,16 @@ pub enum DataError {
         /// What is there.
         found: String,
     },
+    /// A data set of the Hugging Face hub cannot be had.
+    #[error("{address}: {reason}")]
+    Hub {
+        /// `hf://datasets/…`.
+        address: String,
+        /// What the hub answered, or why it was not asked. Never holds the token.
+        reason: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
     /// The operating system refused.
     #[error("cannot read {}", path.display())]
     Io {
@@ -159,9 +169,10 @@ impl DataError {
                  CLASS/*.jpg, *.jpg without classes, the four IDX files of MNIST, \
                  the binary files of CIFAR-10 or CIFAR-100, ILSVRC2012_img_train.tar and \
                  ILSVRC2012_img_val.tar, or WebDataset shards (*.tar, in train/ and val/ or with \
-                 these words in their names); and a packed file instead of a folder; --format NAME says which it is"
+                 these words in their names); Parquet files of images (train-*.parquet), and a packed file instead of a folder; --format NAME says which it is"
                     .to_owned(),
             ),
+            DataError::Hub { hint, .. } => hint.clone(),
             DataError::Archive { .. } => Some(
                 "compare its size with that of the original and copy it again, or write it anew \
                  with `tar` from files alone"

@@ -33,6 +33,8 @@ pub mod dataset;
 pub mod decode;
 pub mod encode;
 mod error;
+#[cfg(feature = "hub")]
+pub mod hub;
 mod image;
 mod image_header;
 pub mod loader;

@@ -135,7 +135,7 @@ pub struct ConfigArgs {
     /// Images: a manifest's name ("embedded", "fashion-mnist", ...) or a path
     #[arg(long, value_name = "NAME|PATH", help_heading = SETTINGS)]
     pub data: Option<String>,
-    /// How the images at that path lie on disk: folder, idx, cifar10, cifar100, imagenet-tar, shards or packed [default: what is found]
+    /// How the images at that path lie on disk: folder, idx, cifar10, cifar100, imagenet-tar, shards, parquet or packed [default: what is found]
     #[arg(long, value_name = "NAME", help_heading = SETTINGS)]
     pub format: Option<String>,
     /// Use only this many training images, in balanced classes; 0 for all

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CifarBinary, Idx, Packed, imagenet, shards};
+use super::{CifarBinary, Idx, Packed, Parquet, imagenet, shards};
 use crate::DataError;
 
 /// How images lie on disk.
@@ -22,6 +22,7 @@ use crate::DataError;
 /// | `cifar100` | `fine_label_names.txt` with `train.bin` or `test.bin` |
 /// | `imagenet-tar` | `ILSVRC2012_img_train.tar` or `ILSVRC2012_img_val.tar`, without `train/`, `val/` or `test/`; or one of these files itself |
 /// | `shards` | `*.tar` in `train/`, `val/` or `test/`, or, without these, in the folder, and neither folders nor images beside them; a tar file; a pattern with braces |
+/// | `parquet` | `*.parquet` in the folder or one below it, or such a file |
 /// | `folder` | any other folder |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -42,19 +43,22 @@ pub enum Format {
     /// `train` and `val` or `test` as words in their names; a pattern names both with `{train,val}`. Names of classes may stand
     /// in `classes.txt` or `classes.json`.
     Shards,
+    /// Hugging Face's Parquet files, see [`super::Parquet`].
+    Parquet,
     /// Image files, see [`super::ImageFolder`].
     Folder,
 }
 
 impl Format {
     /// All formats in the order in which they are looked for.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Packed,
         Self::Idx,
         Self::Cifar10,
         Self::Cifar100,
         Self::ImagenetTar,
         Self::Shards,
+        Self::Parquet,
         Self::Folder,
     ];
 
@@ -67,6 +71,7 @@ impl Format {
             Self::Cifar100 => "cifar100",
             Self::ImagenetTar => "imagenet-tar",
             Self::Shards => "shards",
+            Self::Parquet => "parquet",
             Self::Folder => "folder",
         }
     }
@@ -94,6 +99,7 @@ impl Format {
             Self::Cifar100 => CifarBinary::has_100_in(path),
             Self::ImagenetTar => imagenet::is_archive(path) || imagenet::is_in(path),
             Self::Shards => shards::is_at(path),
+            Self::Parquet => Parquet::is_at(path).unwrap_or(false),
             Self::Folder => path.is_dir(),
         }
     }
@@ -111,6 +117,7 @@ impl Format {
             Self::Shards => {
                 "a folder with *.tar, a tar file, or a pattern like {train,val}-{00..15}.tar"
             }
+            Self::Parquet => "a folder with *.parquet, or such a file",
             Self::Folder => "a folder",
         }
     }
@@ -147,6 +154,9 @@ mod tests {
             assert_eq!(format.name().parse::<Format>().unwrap(), format);
         }
         let error = "imagenet_tar".parse::<Format>().unwrap_err().to_string();
-        assert!(error.contains("imagenet-tar, shards, folder"), "{error}");
+        assert!(
+            error.contains("imagenet-tar, shards, parquet, folder"),
+            "{error}"
+        );
     }
 }

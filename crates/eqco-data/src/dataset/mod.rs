@@ -8,8 +8,9 @@ mod idx;
 mod image_folder;
 mod imagenet;
 mod limited;
-mod open;
+pub(crate) mod open;
 pub mod packed;
+mod parquet;
 mod shards;
 mod subset;
 mod synthetic;
@@ -27,6 +28,7 @@ pub use image_folder::ImageFolder;
 pub use limited::limited;
 pub use open::{known_names, open, open_as};
 pub use packed::Packed;
+pub use parquet::{CACHE_VARIABLE, DEFAULT_CACHE_BYTES, Parquet, ParquetFiles};
 pub use subset::subset;
 pub use synthetic::Synthetic;
 

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{
-    CifarBinary, Dataset, Embedded, Format, Idx, ImageFolder, Packed, Split, Synthetic, imagenet,
-    shards,
+    CifarBinary, Dataset, Embedded, Format, Idx, ImageFolder, Packed, Parquet, Split, Synthetic,
+    imagenet, shards,
 };
 use crate::DataError;
 
@@ -15,6 +15,9 @@ const FETCHED: [(&str, &str); 3] = [
     ("cifar10", "CIFAR-10"),
     ("imagenette", "Imagenette"),
 ];
+
+/// What addresses of the Hugging Face hub begin with.
+pub(crate) const HUB_SCHEME: &str = "hf://";
 
 /// Opens a data set by name or path, in the format that it is found to have; see [`open_as`].
 ///
@@ -32,13 +35,14 @@ pub fn open(source: &str, split: Split) -> Result<Arc<dyn Dataset>, DataError> {
 /// | `synthetic` | [`Synthetic`], 32 x 32, 2,000 training and 400 test images |
 /// | `fashion-mnist`, `cifar10`, `imagenette` | `data/fetched/NAME` in the current folder or the nearest one above that has it |
 /// | a path with braces, `train-{000..123}.tar` | shards, see [`Format::Shards`] |
+/// | `hf://datasets/OWNER/NAME[@REVISION][/SUBSET]` | Parquet files of the Hugging Face hub, with feature `hub` |
 /// | anything else | the path of a folder, of a tar file or of a packed file |
 ///
 /// A folder that holds nothing but one folder is looked through, as archives often unpack into one.
 ///
 /// # Errors
 /// [`DataError::UnknownSource`] with the nearest names, [`DataError::NotFetched`],
-/// [`DataError::Layout`], [`DataError::Archive`] and [`DataError::Labels`] with what was expected and found,
+/// [`DataError::Layout`], [`DataError::Archive`], [`DataError::Labels`] and [`DataError::Hub`] with what was expected and found,
 /// [`DataError::InvalidSetting`] for the format of a source that is no path, [`DataError::Io`].
 pub fn open_as(
     source: &str,
@@ -58,6 +62,13 @@ pub fn open_as(
     }
     if let Some((name, title)) = FETCHED.iter().find(|(name, _)| *name == source) {
         return open_path(&fetched_folder(name)?, title, split, format);
+    }
+    if source.starts_with(HUB_SCHEME) {
+        if let Some(format) = format.filter(|format| *format != Format::Parquet) {
+            let expected = "parquet, which data sets of the hub are";
+            return Err(DataError::setting("format", expected, format));
+        }
+        return open_of_hub(source, split);
     }
     let path = Path::new(source);
     if shards::is_pattern(path) {
@@ -80,6 +91,29 @@ pub fn open_as(
         .unwrap_or(absolute.as_os_str())
         .to_string_lossy();
     open_path(path, &title, split, format)
+}
+
+#[cfg(feature = "hub")]
+fn open_of_hub(source: &str, split: Split) -> Result<Arc<dyn Dataset>, DataError> {
+    use crate::hub::{Hub, HubSettings};
+
+    let settings = HubSettings::from_environment().map_err(|reason| DataError::Hub {
+        address: source.to_owned(),
+        reason,
+        hint: None,
+    })?;
+    Ok(Arc::new(Hub::new(settings).open(source, split)?))
+}
+
+#[cfg(not(feature = "hub"))]
+fn open_of_hub(source: &str, _: Split) -> Result<Arc<dyn Dataset>, DataError> {
+    Err(DataError::Hub {
+        address: source.to_owned(),
+        reason: "this program was built without the feature `hub`".to_owned(),
+        hint: Some(
+            "build it with `--features hub`, or give the path of downloaded files".to_owned(),
+        ),
+    })
 }
 
 /// The names that [`open`] knows, whether or not their data is here.
@@ -119,7 +153,9 @@ fn open_path(
 ) -> Result<Arc<dyn Dataset>, DataError> {
     let Some(format) = wanted.or_else(|| Format::of(path)) else {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let found = format!("a file (`{name}` is neither an archive *.tar nor a packed file)");
+        let found = format!(
+            "a file (`{name}` is neither an archive *.tar, a Parquet file nor a packed file)"
+        );
         return Err(DataError::layout(path, "a folder", found));
     };
     if format == Format::Folder && path.is_dir() {
@@ -157,6 +193,7 @@ fn open_format(
         Format::Cifar100 => Arc::new(CifarBinary::open_100(path, title, split)?),
         Format::ImagenetTar => Arc::new(imagenet::open(path, title, split)?),
         Format::Shards => Arc::new(shards::open(path, title, split)?),
+        Format::Parquet => Arc::new(Parquet::open(path, title, split)?),
         Format::Folder => Arc::new(ImageFolder::open(path, title, split)?),
     })
 }
@@ -193,6 +230,14 @@ mod tests {
     fn a_missing_path_is_not_taken_for_a_mistyped_name() {
         let error = open("no/such/folder", Split::Train).err().unwrap();
         assert!(error.hint().unwrap().starts_with("check the path"));
+    }
+
+    #[cfg(not(feature = "hub"))]
+    #[test]
+    fn without_the_feature_the_hub_is_an_error_that_names_it() {
+        let error = open("hf://datasets/a/b", Split::Train).err().unwrap();
+        assert!(error.to_string().ends_with("without the feature `hub`"));
+        assert!(error.hint().unwrap().contains("--features hub"));
     }
 
     #[test]

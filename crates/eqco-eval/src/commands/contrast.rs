@@ -38,7 +38,7 @@ pub(super) struct ContrastArgs {
     /// Images: a manifest's name or a path; their test part is used [default: the data set of the run]
     #[arg(long, value_name = "NAME|PATH")]
     data: Option<String>,
-    /// How the images at that path lie on disk: folder, idx, cifar10, cifar100, imagenet-tar, shards or packed [default: what is found]
+    /// How the images at that path lie on disk: folder, idx, cifar10, cifar100, imagenet-tar, shards, parquet or packed [default: what is found]
     #[arg(long, value_name = "NAME", requires = "data")]
     format: Option<Format>,
     /// Images of a batch [default: the run's]

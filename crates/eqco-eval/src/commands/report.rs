@@ -30,7 +30,7 @@ pub(super) struct ReportArgs {
     /// [default: the data set of that run's training]
     #[arg(long, value_name = "NAME|PATH")]
     data: Option<String>,
-    /// How the images at that path lie on disk: folder, idx, cifar10, cifar100, imagenet-tar, shards or packed [default: what is found]
+    /// How the images at that path lie on disk: folder, idx, cifar10, cifar100, imagenet-tar, shards, parquet or packed [default: what is found]
     #[arg(long, value_name = "NAME", requires = "data")]
     format: Option<Format>,
     /// Make the pictures from at most this many training images and this many test images, in balanced classes

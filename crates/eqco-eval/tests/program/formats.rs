@@ -98,7 +98,9 @@ fn a_format_that_there_is_not_is_answered_with_those_that_there_are() {
     let message = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        message.contains("one of packed, idx, cifar10, cifar100, imagenet-tar, shards, folder"),
+        message.contains(
+            "one of packed, idx, cifar10, cifar100, imagenet-tar, shards, parquet, folder"
+        ),
         "{message}"
     );
 }

@@ -17,7 +17,7 @@ pub struct PackArgs {
     /// Images: a manifest's name ("embedded", "imagenette", ...) or a path
     #[arg(long, value_name = "NAME|PATH")]
     pub data: String,
-    /// How the images at that path lie on disk: folder, idx, cifar10, cifar100, imagenet-tar, shards or packed [default: what is found]
+    /// How the images at that path lie on disk: folder, idx, cifar10, cifar100, imagenet-tar, shards, parquet or packed [default: what is found]
     #[arg(long, value_name = "NAME")]
     pub format: Option<Format>,
     /// Parts to pack, into one file
