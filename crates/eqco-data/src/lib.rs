@@ -33,6 +33,7 @@ pub mod dataset;
 pub mod decode;
 mod error;
 mod image;
+mod lanes;
 pub mod loader;
 mod random;
 pub mod recipe;
