@@ -31,7 +31,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return Ok(());
     }
     let chosen = choose(&arguments.topics, &known)?;
-    let Some(python) = python::with_packages(&["numpy", "safetensors", "torch", "torchvision"])?
+    let Some(python) =
+        python::with_packages(&["cv2", "numpy", "safetensors", "torch", "torchvision"])?
     else {
         bail!(
             "no Python here has the packages of python/requirements.txt\nhint: {}",

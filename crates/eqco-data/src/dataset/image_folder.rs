@@ -1,4 +1,4 @@
-//! Folders of JPEG and PNG files, with or without a folder per class.
+//! Folders of JPEG, PNG and WebP files, with or without a folder per class.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -8,7 +8,7 @@ use super::{Dataset, Split};
 use crate::{DataError, Image, decode};
 
 const EXPECTED: &str =
-    "images (.jpg, .jpeg or .png) in train/CLASS/, in CLASS/, or without classes";
+    "images (.jpg, .jpeg, .png or .webp) in train/CLASS/, in CLASS/, or without classes";
 
 /// Image files in a folder. Files and classes are sorted by name; labels number the classes in
 /// that order, as in torchvision's `ImageFolder`.
@@ -179,7 +179,7 @@ fn has_image_extension(name: &std::ffi::OsStr) -> bool {
         .extension()
         .map(|extension| extension.to_ascii_lowercase());
     extension.is_some_and(|extension| {
-        ["jpg", "jpeg", "png"]
+        ["jpg", "jpeg", "png", "webp"]
             .iter()
             .any(|known| extension == *known)
     })

@@ -1,10 +1,11 @@
-//! PNG and JPEG bytes to RGB.
+//! JPEG, PNG and WebP bytes to RGB.
 //!
 //! The format is told from the content, never from the file name. EXIF orientation is ignored, as
 //! torchvision's `ImageFolder` ignores it.
 
 mod jpeg;
 mod png;
+mod webp;
 
 use std::fs::File;
 use std::io::Read;
@@ -22,19 +23,20 @@ pub const MAX_SIDE: usize = 16_384;
 /// The largest number of pixels that is decoded (96 MB of RGB), checked likewise.
 pub const MAX_PIXELS: usize = 1 << 25;
 
-/// Decodes a PNG or JPEG file that is in memory; `name` (a path or id) is for the error message.
+/// Decodes a JPEG, PNG or WebP file that is in memory; `name` (a path or id) is for the error message.
 ///
 /// Grey images are repeated over the three channels, transparency is dropped, 16-bit PNGs are
 /// rounded to 8 bits, CMYK JPEGs are converted.
 ///
 /// # Errors
-/// [`DataError::Decode`] if the bytes are neither format, damaged, truncated, or larger than
+/// [`DataError::Decode`] if the bytes are of no such format, damaged, truncated, or larger than
 /// [`MAX_SIDE`] or [`MAX_PIXELS`]. A JPEG file counts as truncated if it lacks its end marker or,
 /// unless it is progressive, if pixels are missing before that marker.
 pub fn decode(bytes: &[u8], name: &str) -> Result<Image, DataError> {
     let decoded = match kind(bytes) {
         Ok(Kind::Jpeg) => jpeg::decode(bytes),
         Ok(Kind::Png) => png::decode(bytes),
+        Ok(Kind::WebP) => webp::decode(bytes),
         Err(reason) => Err(reason),
     };
     let (width, height, pixels) = decoded.map_err(|reason| error(name, reason))?;
@@ -49,6 +51,7 @@ pub fn size(bytes: &[u8], name: &str) -> Result<(usize, usize), DataError> {
     let size = match kind(bytes) {
         Ok(Kind::Jpeg) => jpeg::size(bytes),
         Ok(Kind::Png) => png::size(bytes),
+        Ok(Kind::WebP) => webp::size(bytes),
         Err(reason) => Err(reason),
     };
     size.map_err(|reason| error(name, reason))
@@ -88,6 +91,7 @@ pub fn decode_part(
 enum Kind {
     Jpeg,
     Png,
+    WebP,
 }
 
 fn kind(bytes: &[u8]) -> Result<Kind, String> {
@@ -95,11 +99,13 @@ fn kind(bytes: &[u8]) -> Result<Kind, String> {
         Ok(Kind::Png)
     } else if bytes.starts_with(&[0xff, 0xd8]) {
         Ok(Kind::Jpeg)
+    } else if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
+        Ok(Kind::WebP)
     } else if bytes.is_empty() {
         Err("the file is empty".to_owned())
     } else {
         Err(format!(
-            "neither PNG nor JPEG: it begins with {:02x?}",
+            "neither PNG nor JPEG: it begins with {:02x?}, and is not WebP",
             &bytes[..bytes.len().min(8)]
         ))
     }
@@ -112,7 +118,7 @@ fn error(name: &str, reason: String) -> DataError {
     }
 }
 
-/// Reads and decodes one PNG or JPEG file.
+/// Reads and decodes one JPEG, PNG or WebP file.
 ///
 /// # Errors
 /// [`DataError::Layout`] if there is something else than a file at `path`, [`DataError::Io`], and those of [`decode`].
@@ -126,7 +132,7 @@ pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, DataError> {
     // Looked at before it is opened: opening a pipe would wait for its other end.
     if !path.metadata().map_err(io_error)?.is_file() {
         let found = "a folder or a device";
-        return Err(DataError::layout(path, "a JPEG or PNG file", found));
+        return Err(DataError::layout(path, "a JPEG, PNG or WebP file", found));
     }
     let file = File::open(path).map_err(io_error)?;
     let size = file.metadata().map_err(io_error)?.len();
