@@ -138,6 +138,7 @@ impl Axis {
     }
 
     /// Start and weights of each output pixel.
+    #[inline(always)]
     fn windows(&self) -> impl Iterator<Item = (usize, &[i32])> {
         self.starts
             .iter()
@@ -264,10 +265,7 @@ fn resample_rows(
     let targets = target.chunks_mut(stride * BAND);
     for (rows, targets) in source.chunks(source_stride * BAND).zip(targets) {
         for (place, row) in rows.chunks_exact(source_stride).enumerate() {
-            let pixels = row[part.clone()].as_chunks::<3>().0;
-            for (values, &[red, green, blue]) in band.iter_mut().zip(pixels) {
-                values.as_chunks_mut::<4>().0[place] = [red, green, blue, 0];
-            }
+            to_band(&row[part.clone()], place, band);
         }
         for (result, (start, weights)) in resampled.iter_mut().zip(axis.windows()) {
             let mut sums = [HALF; BAND * 4];
@@ -276,14 +274,33 @@ fn resample_rows(
                     *sum += i32::from(value) * weight;
                 }
             }
-            *result = sums.map(to_byte);
+            *result = to_bytes(&sums);
         }
         for (place, target) in targets.chunks_exact_mut(stride).enumerate() {
-            for (pixel, values) in target.as_chunks_mut::<3>().0.iter_mut().zip(&*resampled) {
-                let [red, green, blue, _] = values.as_chunks::<4>().0[place];
-                *pixel = [red, green, blue];
-            }
+            from_band(resampled, place, target);
         }
+    }
+}
+
+/// Copies a row of pixels of three bytes to its place in the band. The fourth byte is the next pixel's: copies of four bytes are
+/// quicker, and what is summed of it is forgotten.
+#[inline(always)]
+fn to_band(row: &[u8], place: usize, band: &mut [[u8; BAND * 4]]) {
+    for (x, values) in band.iter_mut().enumerate() {
+        let values = &mut values.as_chunks_mut::<4>().0[place];
+        match row[x * 3..].first_chunk::<4>() {
+            Some(pixel) => *values = *pixel,
+            None => values[..3].copy_from_slice(&row[x * 3..]),
+        }
+    }
+}
+
+/// Copies a row of the band back.
+#[inline(always)]
+fn from_band(band: &[[u8; BAND * 4]], place: usize, row: &mut [u8]) {
+    for (pixel, values) in row.as_chunks_mut::<3>().0.iter_mut().zip(band) {
+        let [red, green, blue, _] = values.as_chunks::<4>().0[place];
+        *pixel = [red, green, blue];
     }
 }
 
@@ -321,7 +338,17 @@ fn sums_of_column<const N: usize>(
             }
         }
     }
-    sums.map(to_byte)
+    to_bytes(&sums)
+}
+
+/// [`to_byte`] of each. The array's own `map` may stay a call, and then is not compiled for the vector unit.
+#[inline(always)]
+fn to_bytes<const N: usize>(sums: &[i32; N]) -> [u8; N] {
+    let mut bytes = [0; N];
+    for (byte, &sum) in bytes.iter_mut().zip(sums) {
+        *byte = to_byte(sum);
+    }
+    bytes
 }
 
 /// From fixed point to a byte.
