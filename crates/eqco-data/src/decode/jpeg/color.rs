@@ -147,7 +147,7 @@ impl Scale {
     /// The next row of the colour plane on the side on which `y` lies.
     fn neighbour(&self, y: usize) -> usize {
         let row = y / 2;
-        if y % 2 == 0 {
+        if y.is_multiple_of(2) {
             row.saturating_sub(1)
         } else {
             (row + 1).min(self.height.div_ceil(2) - 1)

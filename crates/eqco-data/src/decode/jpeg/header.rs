@@ -125,7 +125,7 @@ impl<'a> Header<'a> {
                     break;
                 }
                 // Other kinds of frames, arithmetic coding, hierarchies and the end.
-                0xc2..=0xcf | 0xd0..=0xdf => return None,
+                0xc2..=0xdf => return None,
                 _ => {}
             }
         }

@@ -220,27 +220,36 @@ impl<'a> BlockReader<'a> {
         };
         // The place of the last coefficient.
         let mut k = 0;
-        while k < 63 {
+        'block: while k < 63 {
             bits.refill();
-            let pair = self.ac.pair(&bits);
-            let first = k + usize::from(pair.first_step);
-            if pair.bits != 0 && first < 63 {
-                bits.skip(u32::from(pair.bits));
-                keep(first, pair.first);
-                k = first + usize::from(pair.second_step);
-                if k < 64 {
+            // 56 bits are three looks' worth: 11 for each but the last, which may take 31.
+            for _ in 0..3 {
+                let pair = self.ac.pair(&bits);
+                let first = k + usize::from(pair.first_step);
+                if pair.bits != 0 && first < 63 {
+                    bits.skip(u32::from(pair.bits));
+                    keep(first, pair.first);
+                    k = first + usize::from(pair.second_step);
+                    if k >= 63 {
+                        if k == 63 {
+                            keep(k, pair.second);
+                        }
+                        break 'block;
+                    }
                     keep(k, pair.second);
+                    continue;
                 }
-                continue;
-            }
-            let (run, value) = self.ac.read(&mut bits)?;
-            let before = k;
-            k += run + 1;
-            if k < 64 {
-                keep(k, value as i16);
-            } else if run == END_OF_BLOCK {
-                *from = bits;
-                return Some(before > 0);
+                let (run, value) = self.ac.read(&mut bits)?;
+                let before = k;
+                k += run + 1;
+                if k < 64 {
+                    keep(k, value as i16);
+                } else if run == END_OF_BLOCK {
+                    *from = bits;
+                    return Some(before > 0);
+                }
+                // As many as it likes may be gone.
+                continue 'block;
             }
         }
         *from = bits;
