@@ -4,18 +4,19 @@
 Every transform of torchvision, with fixed parameters, on two small pictures: `photo` (smooth
 shades, edges, saturated colours) and `noise` (every byte random). Pictures are Pillow images, as in
 an ordinary training script, so torchvision calls Pillow's 8-bit code (the blur excepted, which it
-does on tensors). Also a few JPEG and PNG files of unusual kinds with the pixels that Pillow
+does on tensors). Also a few JPEG, PNG and WebP files of unusual kinds with the pixels that Pillow
 decodes.
 
     python3 python/golden_torchvision.py
 
-Needs torch, torchvision, pillow and numpy; writes to crates/eqco-data/tests/golden (about 150 KB).
+Needs torch, torchvision, pillow, opencv-python-headless and numpy; writes to crates/eqco-data/tests/golden (about 150 KB).
 """
 
 import argparse
 import json
 from pathlib import Path
 
+import cv2
 import numpy
 import PIL
 import torchvision
@@ -115,15 +116,29 @@ def write_files(out: Path) -> None:
         "progressive.jpg": (picture, {"quality": 90, "subsampling": 2, "progressive": True}),
         "restarts.jpg": (picture, {"quality": 90, "subsampling": 2, "restart_marker_rows": 1}),
         "grey.jpg": (grey, {"quality": 90}),
+        "422.jpg": (picture, {"quality": 90, "subsampling": 1}),
+        "optimized.jpg": (picture, {"quality": 97, "subsampling": 0, "optimize": True}),
         "cmyk.jpg": (picture.convert("CMYK"), {"quality": 90, "subsampling": 0}),
         "rgb.png": (picture, {}),
         "grey.png": (grey, {}),
         "palette.png": (picture.quantize(32), {}),
         "transparent.png": (Image.merge("RGBA", [*picture.split(), grey]), {}),
         "one_bit.png": (grey.convert("1"), {}),
+        "lossless.webp": (picture, {"lossless": True}),
+        "lossy.webp": (picture, {"quality": 90}),
     }
     for name, (image, options) in kinds.items():
         image.save(out / name, **options)
+    # Samplings that Pillow does not write: OpenCV does, and wants blue first.
+    for name, factor in [("411.jpg", 0x411111), ("440.jpg", 0x121111)]:
+        blue_first = numpy.asarray(picture)[..., ::-1]
+        factors = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor]
+        assert cv2.imwrite(str(out / name), blue_first, factors)
+    # The same data read as YCCK: the last byte of Adobe's segment says so.
+    cmyk = bytearray((out / "cmyk.jpg").read_bytes())
+    cmyk[cmyk.index(b"Adobe") + 11] = 2
+    (out / "ycck.jpg").write_bytes(cmyk)
+    for name in [*kinds, "411.jpg", "440.jpg", "ycck.jpg"]:
         expected = name.replace(".", "_") + "_expected.png"
         Image.open(out / name).convert("RGB").save(out / expected, optimize=True)
 

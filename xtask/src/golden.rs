@@ -32,6 +32,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let chosen = choose(&arguments.topics, &known)?;
     let packages = [
+        "cv2",
         "datasets",
         "numpy",
         "pyarrow",

@@ -1,7 +1,7 @@
 //! How many views a second one core makes from decoded images.
 //!
 //! `cargo bench -p eqco-data --bench two_views` prints one line per recipe; decoding is left out
-//! (see the loader for the whole path).
+//! (`cargo xtask bench loader` measures the whole path, from encoded photographs).
 
 use std::time::{Duration, Instant};
 

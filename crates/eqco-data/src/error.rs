@@ -196,9 +196,9 @@ impl DataError {
                 "repair or remove these files, or raise `max_bad_share` if you can do without them"
                     .to_owned(),
             ),
-            DataError::Decode { .. } => {
-                Some("images are JPEG or PNG files: convert this one, or leave it out".to_owned())
-            }
+            DataError::Decode { .. } => Some(
+                "images are JPEG, PNG or WebP files: convert this one, or leave it out".to_owned(),
+            ),
             _ => None,
         }
     }

@@ -1,6 +1,7 @@
 //! The one image type: 8-bit RGB, channels last.
 
 use crate::DataError;
+use crate::augment::Region;
 
 /// A decoded image: RGB bytes, row by row, `[height, width, 3]`.
 ///
@@ -60,5 +61,22 @@ impl Image {
     /// The bytes, `[height, width, 3]`.
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
+    }
+
+    /// The bytes, to use their memory again.
+    pub fn into_pixels(self) -> Vec<u8> {
+        self.pixels
+    }
+
+    /// The pixels of a region that lies inside.
+    pub(crate) fn cut(&self, region: Region) -> Self {
+        let rows = self.pixels.chunks_exact(self.width * 3);
+        let rows = rows.skip(region.top).take(region.height);
+        let bytes = region.left * 3..(region.left + region.width) * 3;
+        Self {
+            width: region.width,
+            height: region.height,
+            pixels: rows.flat_map(|row| &row[bytes.clone()]).copied().collect(),
+        }
     }
 }

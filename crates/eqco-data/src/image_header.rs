@@ -8,7 +8,7 @@ use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 
-use crate::DataError;
+use crate::{DataError, decode};
 
 /// Size and form of an image file, from its header alone: the rest of the file may be damaged or missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,22 +17,29 @@ pub struct ImageHeader {
     pub width: usize,
     /// Rows.
     pub height: usize,
-    /// Format and colours for people: "JPEG", "JPEG, grey", "JPEG, CMYK", "PNG" or "PNG, grey".
+    /// Format and colours for people: "JPEG", "JPEG, grey", "JPEG, CMYK", "PNG", "PNG, grey" or "WebP".
     pub format: &'static str,
 }
 
 impl ImageHeader {
-    /// Reads the header of a JPEG or PNG file, told apart by content; `name` (a path or id) is for the error message.
+    /// Reads the header of a JPEG, PNG or WebP file, told apart by content; `name` (a path or id) is for the error message.
     ///
     /// # Errors
-    /// [`DataError::Decode`] if the bytes are neither, or end before the header does.
+    /// [`DataError::Decode`] if the bytes are none of these, or end before the header does.
     pub fn of(bytes: &[u8], name: &str) -> Result<Self, DataError> {
         let header = if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
             png(bytes)
         } else if bytes.starts_with(&[0xff, 0xd8]) {
             jpeg(bytes)
+        } else if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
+            let (width, height) = decode::size(bytes, name)?;
+            return Ok(Self {
+                width,
+                height,
+                format: "WebP",
+            });
         } else {
-            Err("neither PNG nor JPEG".to_owned())
+            Err("neither PNG nor JPEG, and not WebP".to_owned())
         };
         header.map_err(|reason| DataError::Decode {
             image: name.to_owned(),

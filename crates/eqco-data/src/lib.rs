@@ -37,6 +37,7 @@ mod error;
 pub mod hub;
 mod image;
 mod image_header;
+mod lanes;
 pub mod loader;
 mod random;
 pub mod recipe;

@@ -200,14 +200,52 @@ impl Recipe {
     /// # Panics
     /// If `out` has another length.
     pub fn apply(&self, image: &Image, rng: &mut ChaCha8Rng, out: &mut [u8]) {
+        let size = (image.width(), image.height());
+        let plan = self.draw(size, rng);
+        plan.render_part(image, Region::of(size), self.config.image_size, out);
+    }
+
+    /// Decides on one view of an image of `(width, height)` pixels.
+    pub(crate) fn draw(&self, size: (usize, usize), rng: &mut ChaCha8Rng) -> Plan {
         match &self.chain {
-            Some(chain) => chain.draw((image.width(), image.height()), rng).render(
-                image,
-                self.config.image_size,
-                out,
-            ),
-            None => with_scratch(|scratch| {
-                resize_and_crop(image, self.config.image_size, scratch, out);
+            Some(chain) => Plan::Drawn(chain.draw(size, rng)),
+            None => Plan::Evaluation,
+        }
+    }
+}
+
+/// What is to be made of an image.
+pub(crate) enum Plan {
+    /// A random view.
+    Drawn(ViewPlan),
+    /// The view of `eval`.
+    Evaluation,
+}
+
+impl Plan {
+    /// The part of an image of `(width, height)` pixels that is read for it.
+    pub(crate) fn needed(&self, size: (usize, usize)) -> Region {
+        match self {
+            Self::Drawn(plan) => plan.region,
+            Self::Evaluation => Region::of(size),
+        }
+    }
+
+    /// Makes the view of an image in `out`, where `image` is the part of it at `part`.
+    pub(crate) fn render_part(
+        &self,
+        image: &Image,
+        part: Region,
+        image_size: usize,
+        out: &mut [u8],
+    ) {
+        match self {
+            Self::Drawn(plan) => {
+                let region = plan.region.within(part);
+                ViewPlan { region, ..*plan }.render(image, image_size, out);
+            }
+            Self::Evaluation => with_scratch(|scratch| {
+                resize_and_crop(image, image_size, scratch, out);
             }),
         }
     }

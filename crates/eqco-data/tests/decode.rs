@@ -31,6 +31,12 @@ fn every_truncation_is_an_error() {
         "cmyk.jpg",
         "progressive.jpg",
         "restarts.jpg",
+        "411.jpg",
+        "440.jpg",
+        "optimized.jpg",
+        "ycck.jpg",
+        "lossy.webp",
+        "lossless.webp",
     ];
     for file in kinds.into_iter().chain(["rgb.png", "palette.png"]) {
         let bytes = golden(file);
@@ -82,6 +88,11 @@ fn damaged_bytes_never_panic() {
         "restarts.jpg",
         "cmyk.jpg",
         "palette.png",
+        "444.jpg",
+        "411.jpg",
+        "optimized.jpg",
+        "lossy.webp",
+        "lossless.webp",
     ] {
         let bytes = golden(file);
         for at in 0..bytes.len() {

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: our speed and memory beside other libraries', on this machine, now.
 
+mod loader;
 mod pairing;
 mod peer;
 mod train;
@@ -16,8 +17,8 @@ pub enum Verb {
     Train(train::Arguments),
     /// The loss kernels of eqco-core
     Loss,
-    /// The loader of eqco-data
-    Loader,
+    /// Views from encoded photographs, in alternation with other libraries where there are any
+    Loader(loader::Arguments),
     /// Install what we compare with into python/.venv
     SetupPeer,
 }
@@ -27,7 +28,7 @@ pub fn run(verb: &Verb) -> Result<()> {
     match verb {
         Verb::Train(arguments) => train::run(arguments),
         Verb::Loss => cargo_bench("eqco-core"),
-        Verb::Loader => cargo_bench("eqco-data"),
+        Verb::Loader(arguments) => loader::run(arguments),
         Verb::SetupPeer => peer::set_up(),
     }
 }

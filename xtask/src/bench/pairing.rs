@@ -102,7 +102,7 @@ pub fn compare(
 }
 
 /// The middle value, or the mean of the two middle ones; `None` of nothing.
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+pub fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut sorted: Vec<f64> = values.collect();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
@@ -114,7 +114,7 @@ fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
 }
 
 /// The smallest and the largest value; `None` of nothing.
-fn range(values: &[f64]) -> Option<[f64; 2]> {
+pub fn range(values: &[f64]) -> Option<[f64; 2]> {
     let least = values.iter().copied().min_by(f64::total_cmp)?;
     let largest = values.iter().copied().max_by(f64::total_cmp)?;
     Some([least, largest])

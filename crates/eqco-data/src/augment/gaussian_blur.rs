@@ -3,7 +3,11 @@
 use rand_chacha::ChaCha8Rng;
 
 use super::Scratch;
+use crate::lanes::{saturated, vectorized};
 use crate::random::{chance, uniform};
+
+/// Sums that are kept in registers at a time.
+const STRETCH: usize = 96;
 
 /// Planes between the two passes.
 #[derive(Debug, Default)]
@@ -14,8 +18,6 @@ pub(super) struct BlurScratch {
     padded: Vec<f32>,
     /// The image after the horizontal pass.
     between: Vec<f32>,
-    /// One row of sums.
-    sums: Vec<f32>,
 }
 
 /// Blurs RGB bytes `[height, width, 3]` with a Gaussian of standard deviation `sigma` (in pixels)
@@ -43,18 +45,20 @@ pub fn gaussian_blur(
     fill_kernel(&mut scratch.kernel, kernel_size, sigma);
     let stride = width * 3;
     scratch.between.resize(rgb.len(), 0.0);
-    for (row, target) in rgb
-        .chunks_exact(stride)
-        .zip(scratch.between.chunks_exact_mut(stride))
-    {
-        blur_row(row, &scratch.kernel, &mut scratch.padded, target);
-    }
-    blur_columns(
-        &scratch.between,
-        stride,
-        &scratch.kernel,
-        &mut scratch.sums,
-        rgb,
+    let BlurScratch {
+        kernel,
+        padded,
+        between,
+    } = scratch;
+    vectorized(
+        #[inline(always)]
+        || {
+            let rows = rgb.chunks_exact(stride);
+            for (row, target) in rows.zip(between.chunks_exact_mut(stride)) {
+                blur_row(row, kernel, padded, target);
+            }
+            blur_columns(between, stride, kernel, rgb);
+        },
     );
 }
 
@@ -68,13 +72,19 @@ fn fill_kernel(kernel: &mut Vec<f32>, kernel_size: usize, sigma: f64) {
 }
 
 /// Reflects a position outside `0..length` back inside, without repeating the edge.
+#[inline(always)]
 fn reflect(position: isize, length: usize) -> usize {
+    // Without the divisions below.
+    if (0..length as isize).contains(&position) {
+        return position as usize;
+    }
     let period = 2 * (length as isize - 1).max(1);
     let inside = position.rem_euclid(period) as usize;
     inside.min(period as usize - inside).min(length - 1)
 }
 
 /// Horizontal pass over one row.
+#[inline(always)]
 fn blur_row(row: &[u8], kernel: &[f32], padded: &mut Vec<f32>, target: &mut [f32]) {
     let half = kernel.len() - 1;
     let width = row.len() / 3;
@@ -90,40 +100,67 @@ fn blur_row(row: &[u8], kernel: &[f32], padded: &mut Vec<f32>, target: &mut [f32
     );
     padded.extend(row.iter().map(|&value| f32::from(value)));
     padded.extend((0..half).flat_map(|offset| margin((width + offset) as isize)));
-    let shifted = |offset: usize| &padded[offset * 3..offset * 3 + row.len()];
-    for (sum, value) in target.iter_mut().zip(shifted(half)) {
-        *sum = kernel[0] * value;
-    }
-    for (offset, &weight) in kernel.iter().enumerate().skip(1) {
-        let pairs = shifted(half - offset).iter().zip(shifted(half + offset));
-        for (sum, (before, after)) in target.iter_mut().zip(pairs) {
-            *sum += weight * (before + after);
-        }
-    }
+    let pairs = |offset: usize| {
+        let shifted = |by: usize| &padded[by * 3..by * 3 + row.len()];
+        (shifted(half - offset), shifted(half + offset))
+    };
+    weigh(kernel, pairs, target, |sum| sum);
 }
 
 /// Vertical pass: each output row is a weighted sum of rows.
-fn blur_columns(rows: &[f32], stride: usize, kernel: &[f32], sums: &mut Vec<f32>, out: &mut [u8]) {
+#[inline(always)]
+fn blur_columns(rows: &[f32], stride: usize, kernel: &[f32], out: &mut [u8]) {
     let height = rows.len() / stride;
     let row = |position: isize| {
         let start = reflect(position, height) * stride;
         &rows[start..start + stride]
     };
-    sums.resize(stride, 0.0);
-    for (y, target) in out.chunks_exact_mut(stride).enumerate() {
-        for (sum, value) in sums.iter_mut().zip(row(y as isize)) {
-            *sum = kernel[0] * value;
-        }
-        for (offset, &weight) in kernel.iter().enumerate().skip(1) {
-            let above = row(y as isize - offset as isize);
-            let below = row(y as isize + offset as isize);
-            for (sum, (a, b)) in sums.iter_mut().zip(above.iter().zip(below)) {
-                *sum += weight * (a + b);
+    for (y, target) in (0..).zip(out.chunks_exact_mut(stride)) {
+        let pairs = |offset: usize| (row(y - offset as isize), row(y + offset as isize));
+        weigh(kernel, pairs, target, |sum| saturated(sum + 0.5));
+    }
+}
+
+/// The weighted sums of values: the kernel's centre times those of `pairs(0)`, which are twice the same, and each further weight
+/// times the sum of the values on both sides at its distance. `finish` makes the results.
+///
+/// A stretch of sums stays in registers until all weights are through.
+#[inline(always)]
+fn weigh<'a, T>(
+    kernel: &[f32],
+    pairs: impl Fn(usize) -> (&'a [f32], &'a [f32]),
+    target: &mut [T],
+    finish: impl Fn(f32) -> T,
+) {
+    let mut start = 0;
+    let (stretches, rest) = target.as_chunks_mut::<STRETCH>();
+    for stretch in stretches {
+        let mut sums = [0.0; STRETCH];
+        for (offset, &weight) in kernel.iter().enumerate() {
+            let (before, after) = pairs(offset);
+            let (before, after) = (&before[start..][..STRETCH], &after[start..][..STRETCH]);
+            if offset == 0 {
+                for (sum, value) in sums.iter_mut().zip(before) {
+                    *sum = weight * value;
+                }
+            } else {
+                for (sum, (before, after)) in sums.iter_mut().zip(before.iter().zip(after)) {
+                    *sum += weight * (before + after);
+                }
             }
         }
-        for (value, sum) in target.iter_mut().zip(sums.iter()) {
-            *value = (sum + 0.5) as u8;
+        for (value, sum) in stretch.iter_mut().zip(sums) {
+            *value = finish(sum);
         }
+        start += STRETCH;
+    }
+    for (at, value) in (start..).zip(rest) {
+        let mut sum = kernel[0] * pairs(0).0[at];
+        for (offset, &weight) in kernel.iter().enumerate().skip(1) {
+            let (before, after) = pairs(offset);
+            sum += weight * (before[at] + after[at]);
+        }
+        *value = finish(sum);
     }
 }
 

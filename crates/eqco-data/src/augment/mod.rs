@@ -10,6 +10,7 @@ mod center_crop;
 mod color_jitter;
 mod gaussian_blur;
 mod horizontal_flip;
+mod planes;
 mod random_grayscale;
 mod random_resized_crop;
 mod resample;
@@ -49,7 +50,7 @@ pub(crate) fn with_scratch(work: impl FnOnce(&mut Scratch)) {
 
 /// The luminance of an RGB pixel, 0 to 255, as Pillow's mode "L" (ITU-R 601-2 in 16-bit fixed
 /// point, rounded).
-#[inline]
+#[inline(always)]
 fn luminance(pixel: [u8; 3]) -> u8 {
     let [red, green, blue] = pixel.map(u32::from);
     ((red * 19_595 + green * 38_470 + blue * 7_471 + 0x8000) >> 16) as u8

@@ -2,14 +2,22 @@
 
 use rand_chacha::ChaCha8Rng;
 
-use super::{luminance, pixels_mut};
+use super::luminance;
+use super::planes::{COUNT, change_planes};
 use crate::random::chance;
 
 /// Replaces the three channels by the luminance.
 pub fn to_grayscale(rgb: &mut [u8]) {
-    for pixel in pixels_mut(rgb) {
-        *pixel = [luminance(*pixel); 3];
-    }
+    change_planes(
+        rgb,
+        #[inline(always)]
+        |[red, green, blue]| {
+            for index in 0..COUNT {
+                let grey = luminance([red[index], green[index], blue[index]]);
+                (red[index], green[index], blue[index]) = (grey, grey, grey);
+            }
+        },
+    );
 }
 
 /// Turns grey with a probability; torchvision's `RandomGrayscale(p)`.

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use super::Scratch;
 use crate::Image;
+use crate::lanes::vectorized;
 
 /// Fraction bits of a weight: 8 bits of pixel and 2 of headroom are left of 32 (Pillow's choice).
 const WEIGHT_BITS: u32 = 32 - 8 - 2;
@@ -30,11 +31,38 @@ pub struct Region {
 impl Region {
     /// The whole image.
     pub fn whole(image: &Image) -> Self {
+        Self::of((image.width(), image.height()))
+    }
+
+    /// The whole of an image of `(width, height)` pixels.
+    pub(crate) fn of((width, height): (usize, usize)) -> Self {
         Self {
             left: 0,
             top: 0,
-            width: image.width(),
-            height: image.height(),
+            width,
+            height,
+        }
+    }
+
+    /// The smallest region that holds both.
+    pub(crate) fn around(self, other: Self) -> Self {
+        let (left, top) = (self.left.min(other.left), self.top.min(other.top));
+        let right = (self.left + self.width).max(other.left + other.width);
+        let bottom = (self.top + self.height).max(other.top + other.height);
+        Self {
+            left,
+            top,
+            width: right - left,
+            height: bottom - top,
+        }
+    }
+
+    /// The same region in an image of which only `part`, which holds it, is there.
+    pub(crate) fn within(self, part: Self) -> Self {
+        Self {
+            left: self.left - part.left,
+            top: self.top - part.top,
+            ..self
         }
     }
 }
@@ -44,9 +72,17 @@ impl Region {
 pub(super) struct ResampleScratch {
     columns: Axis,
     rows: Axis,
+    /// Rows side by side, each pixel in four bytes.
+    band: Vec<[u8; BAND * 4]>,
+    resampled: Vec<[u8; BAND * 4]>,
     between: Vec<u8>,
-    sums: Vec<i32>,
 }
+
+/// Rows that the first pass takes at a time: their pixels fill a vector of 32-bit sums.
+const BAND: usize = 4;
+
+/// Bytes of a row that the second pass takes at a time.
+const STRETCH: usize = 96;
 
 /// For each output pixel of one axis: where its input pixels begin and their weights.
 #[derive(Debug, Default)]
@@ -102,6 +138,7 @@ impl Axis {
     }
 
     /// Start and weights of each output pixel.
+    #[inline(always)]
     fn windows(&self) -> impl Iterator<Item = (usize, &[i32])> {
         self.starts
             .iter()
@@ -155,8 +192,9 @@ pub(crate) fn resized_window(
     let ResampleScratch {
         columns,
         rows,
+        band,
+        resampled,
         between,
-        sums,
     } = &mut scratch.resample;
     columns.prepare(
         region.width,
@@ -172,70 +210,149 @@ pub(crate) fn resized_window(
     let reach = rows.reach();
     let stride = window.width * 3;
     between.resize(reach.len() * stride, 0);
-    let source = image.pixels().chunks_exact(image.width() * 3);
-    let source = source.skip(region.top + reach.start).take(reach.len());
-    for (target, row) in between.chunks_exact_mut(stride).zip(source) {
-        let row = &row[region.left * 3..(region.left + region.width) * 3];
-        // An axis that keeps its size is copied: its weights are 1 and 0.
-        if region.width == size.0 {
-            target.copy_from_slice(&row[window.left * 3..][..stride]);
-        } else {
-            resample_row(row, columns, target);
+    let first = region.top + reach.start;
+    let image_stride = image.width() * 3;
+    let source = &image.pixels()[first * image_stride..][..reach.len() * image_stride];
+    let part = region.left * 3..(region.left + region.width) * 3;
+    // An axis that keeps its size is copied: its weights are 1 and 0.
+    if region.width == size.0 {
+        let source = source.chunks_exact(image_stride);
+        for (target, row) in between.chunks_exact_mut(stride).zip(source) {
+            target.copy_from_slice(&row[part.clone()][window.left * 3..][..stride]);
         }
+    } else {
+        vectorized(
+            #[inline(always)]
+            || {
+                resample_rows(
+                    source,
+                    image_stride,
+                    part,
+                    columns,
+                    (band, resampled),
+                    between,
+                )
+            },
+        );
     }
     if region.height == size.1 {
         let skipped = window.top - reach.start;
         out.copy_from_slice(&between[skipped * stride..][..out.len()]);
     } else {
-        resample_columns(between, rows, reach.start, sums, out);
+        vectorized(
+            #[inline(always)]
+            || resample_columns(between, rows, reach.start, out),
+        );
     }
 }
 
-/// One row through the table: each output pixel is a weighted sum of `taps` neighbours.
-fn resample_row(row: &[u8], axis: &Axis, target: &mut [u8]) {
-    for (pixel, (start, weights)) in target.chunks_exact_mut(3).zip(axis.windows()) {
-        let mut sums = [HALF; 3];
-        let neighbours = row[start * 3..].chunks_exact(3);
-        for (neighbour, &weight) in neighbours.zip(weights) {
-            for channel in 0..3 {
-                sums[channel] += i32::from(neighbour[channel]) * weight;
-            }
-        }
-        for channel in 0..3 {
-            pixel[channel] = to_byte(sums[channel]);
-        }
-    }
-}
-
-/// All rows through the table: each output row is a weighted sum of input rows, of which `rows`
-/// holds those from `first_row` on.
-fn resample_columns(
-    rows: &[u8],
+/// All rows through the table: each output pixel is a weighted sum of `taps` neighbours. `part` is what is read of each row of
+/// `source`, which are `source_stride` bytes apart.
+///
+/// [`BAND`] rows go side by side, so that a weight meets a whole vector of values.
+#[inline(always)]
+fn resample_rows(
+    source: &[u8],
+    source_stride: usize,
+    part: Range<usize>,
     axis: &Axis,
-    first_row: usize,
-    sums: &mut Vec<i32>,
-    out: &mut [u8],
+    (band, resampled): (&mut Vec<[u8; BAND * 4]>, &mut Vec<[u8; BAND * 4]>),
+    target: &mut [u8],
 ) {
-    let stride = out.len() / axis.starts.len();
-    sums.resize(stride, 0);
-    for (target, (start, weights)) in out.chunks_exact_mut(stride).zip(axis.windows()) {
-        sums.fill(HALF);
-        let neighbours = rows[(start - first_row) * stride..].chunks_exact(stride);
-        for (row, &weight) in neighbours.zip(weights) {
-            if weight != 0 {
-                for (sum, &value) in sums.iter_mut().zip(row) {
+    let stride = axis.starts.len() * 3;
+    band.resize(part.len() / 3, [0; BAND * 4]);
+    resampled.resize(axis.starts.len(), [0; BAND * 4]);
+    let targets = target.chunks_mut(stride * BAND);
+    for (rows, targets) in source.chunks(source_stride * BAND).zip(targets) {
+        for (place, row) in rows.chunks_exact(source_stride).enumerate() {
+            to_band(&row[part.clone()], place, band);
+        }
+        for (result, (start, weights)) in resampled.iter_mut().zip(axis.windows()) {
+            let mut sums = [HALF; BAND * 4];
+            for (values, &weight) in band[start..].iter().zip(weights) {
+                for (sum, &value) in sums.iter_mut().zip(values) {
                     *sum += i32::from(value) * weight;
                 }
             }
+            *result = to_bytes(&sums);
         }
-        for (value, &sum) in target.iter_mut().zip(sums.iter()) {
-            *value = to_byte(sum);
+        for (place, target) in targets.chunks_exact_mut(stride).enumerate() {
+            from_band(resampled, place, target);
         }
     }
 }
 
+/// Copies a row of pixels of three bytes to its place in the band. The fourth byte is the next pixel's: copies of four bytes are
+/// quicker, and what is summed of it is forgotten.
+#[inline(always)]
+fn to_band(row: &[u8], place: usize, band: &mut [[u8; BAND * 4]]) {
+    for (x, values) in band.iter_mut().enumerate() {
+        let values = &mut values.as_chunks_mut::<4>().0[place];
+        match row[x * 3..].first_chunk::<4>() {
+            Some(pixel) => *values = *pixel,
+            None => values[..3].copy_from_slice(&row[x * 3..]),
+        }
+    }
+}
+
+/// Copies a row of the band back.
+#[inline(always)]
+fn from_band(band: &[[u8; BAND * 4]], place: usize, row: &mut [u8]) {
+    for (pixel, values) in row.as_chunks_mut::<3>().0.iter_mut().zip(band) {
+        let [red, green, blue, _] = values.as_chunks::<4>().0[place];
+        *pixel = [red, green, blue];
+    }
+}
+
+/// All columns through the table: each output row is a weighted sum of input rows, of which `rows` holds those from
+/// `first_row` on. A stretch of a row stays in registers until all weights are through.
+#[inline(always)]
+fn resample_columns(rows: &[u8], axis: &Axis, first_row: usize, out: &mut [u8]) {
+    let stride = out.len() / axis.starts.len();
+    for (target, (start, weights)) in out.chunks_exact_mut(stride).zip(axis.windows()) {
+        let neighbours = &rows[(start - first_row) * stride..];
+        let (stretches, rest) = target.as_chunks_mut::<STRETCH>();
+        for (number, stretch) in stretches.iter_mut().enumerate() {
+            *stretch = sums_of_column(neighbours, stride, number * STRETCH, weights);
+        }
+        let done = stride - rest.len();
+        for (at, value) in (done..).zip(rest) {
+            [*value] = sums_of_column(neighbours, stride, at, weights);
+        }
+    }
+}
+
+/// `N` weighted sums from column `at` on.
+#[inline(always)]
+fn sums_of_column<const N: usize>(
+    rows: &[u8],
+    stride: usize,
+    at: usize,
+    weights: &[i32],
+) -> [u8; N] {
+    let mut sums = [HALF; N];
+    for (row, &weight) in rows.chunks_exact(stride).zip(weights) {
+        if let Some(values) = row[at..].first_chunk::<N>() {
+            for (sum, &value) in sums.iter_mut().zip(values) {
+                *sum += i32::from(value) * weight;
+            }
+        }
+    }
+    to_bytes(&sums)
+}
+
+/// [`to_byte`] of each. The array's own `map` may stay a call, and then is not compiled for the vector unit.
+#[inline(always)]
+fn to_bytes<const N: usize>(sums: &[i32; N]) -> [u8; N] {
+    let mut bytes = [0; N];
+    for (byte, &sum) in bytes.iter_mut().zip(sums) {
+        *byte = to_byte(sum);
+    }
+    bytes
+}
+
 /// From fixed point to a byte.
-#[inline]
+#[inline(always)]
 fn to_byte(sum: i32) -> u8 {
     (sum >> WEIGHT_BITS).clamp(0, 255) as u8
 }

@@ -1,4 +1,4 @@
-//! Folders of JPEG and PNG files, with or without a folder per class.
+//! Folders of JPEG, PNG and WebP files, with or without a folder per class.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -9,7 +9,7 @@ use super::{Dataset, Split};
 use crate::{DataError, Image, decode};
 
 const EXPECTED: &str =
-    "images (.jpg, .jpeg or .png) in train/CLASS/, in CLASS/, or without classes";
+    "images (.jpg, .jpeg, .png or .webp) in train/CLASS/, in CLASS/, or without classes";
 
 /// Kaggle's ImageNet has its folders here, and its files with labels where this begins.
 pub(super) const KAGGLE: &str = "ILSVRC/Data/CLS-LOC";
@@ -242,7 +242,7 @@ fn has_image_extension(name: &std::ffi::OsStr) -> bool {
         .extension()
         .map(|extension| extension.to_ascii_lowercase());
     extension.is_some_and(|extension| {
-        ["jpg", "jpeg", "png"]
+        ["jpg", "jpeg", "png", "webp"]
             .iter()
             .any(|known| extension == *known)
     })

@@ -1,5 +1,6 @@
 //! The threads that decode, augment and assemble batches.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,9 +11,10 @@ use rand_chacha::ChaCha8Rng;
 use super::batch::{Batch, BatchPool, DecodedImages};
 use super::sampler::{batch_positions, part_of, substitutes};
 use super::{BadImages, LoaderConfig, Part};
+use crate::augment::Region;
 use crate::random::{Purpose, stream};
 use crate::recipe::{Chain, Recipe};
-use crate::{DataError, Dataset, Image};
+use crate::{DataError, Dataset, Image, decode};
 
 /// More decoded bytes in a batch are refused: they are as many as the images of a folder happen to have, and some batches are
 /// in memory at a time.
@@ -91,16 +93,22 @@ impl EpochPlan {
             if self.stopped.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            // Decoded once, for all views.
-            let (index, image) = self.readable_image(position)?;
-            match &shared.making {
-                Making::Views(recipes) => {
-                    self.add_views(recipes, (index, &image), row, &mut buffers.views);
-                }
+            let index = match &shared.making {
+                Making::Views(recipes) => self.readable(position, |index| {
+                    self.add_views(recipes, index, row, &mut buffers.views)
+                })?,
                 Making::Decoded(chains) => {
-                    self.add_decoded(chains, (index, &image), &mut buffers.decoded)?;
+                    let mut image = None;
+                    let index = self.readable(position, |index| {
+                        image = Some(shared.dataset.image(index as usize)?);
+                        Ok(())
+                    })?;
+                    if let Some(image) = &image {
+                        self.add_decoded(chains, (index, image), &mut buffers.decoded)?;
+                    }
+                    index
                 }
-            }
+            };
             buffers.indices.push(index);
             buffers.labels.extend(shared.dataset.label(index as usize));
         }
@@ -116,18 +124,41 @@ impl EpochPlan {
         stream(seed, Purpose::View, self.epoch, index, view as u32)
     }
 
+    /// Makes the views of one image, decoded once for all of them, and of a file no more than they need.
     fn add_views(
         &self,
         recipes: &[Recipe],
-        (index, image): (u32, &Image),
+        index: u32,
         row: usize,
         views: &mut [Vec<u8>],
-    ) {
-        for (view, (recipe, out)) in recipes.iter().zip(views).enumerate() {
+    ) -> Result<(), DataError> {
+        let dataset = &*self.shared.dataset;
+        let outs = recipes.iter().zip(views).map(|(recipe, view)| {
             let bytes = bytes_of_a_view(recipe);
-            let out = &mut out[row * bytes..(row + 1) * bytes];
-            recipe.apply(image, &mut self.view_stream(index, view), out);
+            (recipe, &mut view[row * bytes..(row + 1) * bytes])
+        });
+        let streams = (0..).map(|view| self.view_stream(index, view));
+        let Some(file) = dataset.encoded(index as usize)? else {
+            let image = dataset.image(index as usize)?;
+            for ((recipe, out), mut stream) in outs.zip(streams) {
+                recipe.apply(&image, &mut stream, out);
+            }
+            return Ok(());
+        };
+        let name = dataset.describe(index as usize);
+        let size = decode::size(&file, &name)?;
+        let planned: Vec<_> = outs
+            .zip(streams)
+            .map(|((recipe, out), mut stream)| (recipe.draw(size, &mut stream), recipe, out))
+            .collect();
+        let needed = planned.iter().map(|(plan, ..)| plan.needed(size));
+        let needed = needed.reduce(Region::around).unwrap_or(Region::of(size));
+        let image = decode::decode_part(&file, &name, needed, PIXELS.take())?;
+        for (plan, recipe, out) in planned {
+            plan.render_part(&image, needed, recipe.image_size(), out);
         }
+        PIXELS.set(image.into_pixels());
+        Ok(())
     }
 
     fn add_decoded(
@@ -146,18 +177,27 @@ impl EpochPlan {
         Ok(())
     }
 
-    /// The image at a position, or at the first of its substitutes that can be read.
-    fn readable_image(&self, position: usize) -> Result<(u32, Image), DataError> {
+    /// The index at a position, or at the first of its substitutes, whose image `read` can read.
+    fn readable(
+        &self,
+        position: usize,
+        mut read: impl FnMut(u32) -> Result<(), DataError>,
+    ) -> Result<u32, DataError> {
         let shared = &*self.shared;
         for candidate in substitutes(position, shared.config.batch_size, self.order.len()) {
             let index = self.order[candidate];
-            match shared.dataset.image(index as usize) {
-                Ok(image) => return Ok((index, image)),
+            match read(index) {
+                Ok(()) => return Ok(index),
                 Err(error) => shared.bad_images.note(index, &error)?,
             }
         }
         Err(shared.bad_images.nothing_left())
     }
+}
+
+thread_local! {
+    /// Memory for the pixels of an image while its views are made: fresh pages would cost as much as a view.
+    static PIXELS: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 fn bytes_of_a_view(recipe: &Recipe) -> usize {

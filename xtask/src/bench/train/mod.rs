@@ -4,7 +4,7 @@
 //! is written.
 
 mod case;
-mod program;
+pub(super) mod program;
 mod table;
 
 use anyhow::Result;

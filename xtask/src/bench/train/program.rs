@@ -171,7 +171,7 @@ fn worker_counts(threads: usize) -> Vec<usize> {
 }
 
 /// Builds an example and asks cargo where it is.
-fn build_example(package: &str, name: &str) -> Result<PathBuf> {
+pub fn build_example(package: &str, name: &str) -> Result<PathBuf> {
     let mut command = repository::cargo();
     command
         .args(["build", "--release", "--package", package])

@@ -1,5 +1,7 @@
 //! Where a JPEG file really ends, from its markers alone (ITU-T T.81, annex B).
 
+use memchr::memchr;
+
 const START_OF_SCAN: u8 = 0xda;
 const END_OF_IMAGE: u8 = 0xd9;
 
@@ -48,7 +50,7 @@ impl Structure {
 fn next_marker(bytes: &[u8], mut position: usize) -> Option<(u8, usize)> {
     loop {
         let rest = bytes.get(position..)?;
-        position += rest.iter().position(|&byte| byte == 0xff)? + 1;
+        position += memchr(0xff, rest)? + 1;
         match *bytes.get(position)? {
             0x00 => position += 1,
             // A fill byte: the marker is still to come.
