@@ -147,8 +147,8 @@ fn wrong_types_say_what_was_expected_and_found_and_where() {
         ),
         (
             "data.format=tar",
-            "--set: `data.format`: expected one of `auto`, `idx`, `cifar10`, `cifar100`, \
-             `imagenet-tar`, `shards`, `folder`, found `tar`",
+            "--set: `data.format`: expected one of `auto`, `packed`, `idx`, `cifar10`, \
+             `cifar100`, `imagenet-tar`, `shards`, `parquet`, `folder`, found `tar`",
         ),
     ] {
         assert_eq!(error(&[typed]).to_string(), message, "{typed}");
