@@ -109,7 +109,7 @@ fn what_is_no_image_or_no_picture_is_refused_and_nothing_written() {
     );
     let stderr = refused(&[folder.path().to_str().unwrap()]);
     assert!(
-        stderr.contains("expected a JPEG or PNG file, found a folder"),
+        stderr.contains("expected a JPEG, PNG or WebP file, found a folder"),
         "{stderr}"
     );
     for k in ["0", "21"] {
