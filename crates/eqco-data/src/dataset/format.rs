@@ -16,7 +16,7 @@ use crate::DataError;
 ///
 /// | format | told by |
 /// |---|---|
-/// | `packed` | a file that begins as [`super::packed::MAGIC`] says, or whose name ends in `.eqco` |
+/// | `packed` | a file that begins with the magic of packed files, or whose name ends in `.eqco` |
 /// | `idx` | MNIST's `train-images-idx3-ubyte` or `t10k-images-idx3-ubyte`, plain or `.gz` |
 /// | `cifar10` | `data_batch_1.bin` or `test_batch.bin` |
 /// | `cifar100` | `fine_label_names.txt` with `train.bin` or `test.bin` |
