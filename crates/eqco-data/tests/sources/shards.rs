@@ -65,6 +65,22 @@ fn expect_all(path: &Path) {
 }
 
 #[test]
+fn the_archive_of_a_whole_data_set_is_no_shard() {
+    let root = tempfile::tempdir().unwrap();
+    let train = sample("set/train/a/1", 1, &[]);
+    let whole = shard(&[train.clone(), sample("set/val/a/1", 2, &[])]);
+    let part = shard(&[train, sample("set/train/b/2", 2, &[])]);
+    write(root.path(), &[("whole.tar", &whole), ("part.tar", &part)]);
+    refused(
+        &root.path().join("whole.tar"),
+        Split::Train,
+        "images in folders `train` and `val`",
+    );
+    let part = opened(&root.path().join("part.tar"), Split::Train);
+    assert_eq!(contents(&*part), [(1, None), (2, None)]);
+}
+
+#[test]
 fn folders_names_and_patterns_tell_the_splits() {
     for names in [
         ["train/000.tar", "train/001.tar", "val/000.tar"],

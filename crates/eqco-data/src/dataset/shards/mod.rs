@@ -63,6 +63,7 @@ pub(super) fn open(source: &Path, title: &str, split: Split) -> Result<ArchiveIm
         return Err(DataError::layout(source, EXPECTED, found));
     };
     let index = index(&shards)?;
+    check_one_split(&index, first)?;
     let mut count = index.class_count();
     if !is_labelled(&index, first)? {
         return ArchiveImages::new(title, Vec::new(), shards, index);
@@ -109,6 +110,27 @@ fn index(shards: &[PathBuf]) -> Result<Index, DataError> {
         }
         Ok(index)
     })
+}
+
+/// Refuses the archive of a whole data set: its test images would be trained on.
+fn check_one_split(index: &Index, first: &Path) -> Result<(), DataError> {
+    let folder_of_split = |name: &str| {
+        let folders = name.rsplit_once('/').map_or("", |(folders, _)| folders);
+        let known = |folder: &&str| ["train", "val", "test"].contains(folder);
+        folders.split('/').find(known).map(str::to_owned)
+    };
+    let mut splits = index.names().filter_map(folder_of_split);
+    let Some(one) = splits.next() else {
+        return Ok(());
+    };
+    match splits.find(|other| *other != one) {
+        None => Ok(()),
+        Some(other) => Err(DataError::layout(
+            first,
+            "shards of one split each; unpack the archive of a whole data set, and give its folder",
+            format!("images in folders `{one}` and `{other}`"),
+        )),
+    }
 }
 
 /// Whether samples have labels, which all have or none.
