@@ -164,6 +164,13 @@ impl DataError {
             DataError::NotFetched { name, .. } => Some(format!(
                 "run `cargo xtask fetch {name}` or give a path instead"
             )),
+            DataError::Layout { path, .. } if path.extension().is_some_and(|e| e == "parquet") => {
+                Some(
+                    "images are a column like `image` with bytes and path, labels one of whole \
+                     numbers; copy a damaged file again"
+                        .to_owned(),
+                )
+            }
             DataError::Layout { .. } => Some(
                 "folders that can be read: train/CLASS/*.jpg with test/ or val/ beside train/, \
                  CLASS/*.jpg, *.jpg without classes, the four IDX files of MNIST, \

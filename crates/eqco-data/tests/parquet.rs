@@ -175,6 +175,11 @@ fn what_is_not_read_is_told() {
     ] {
         let message = failure(&golden(name), Split::Train);
         assert!(message.contains(expected), "{name}: {message}");
+        let error = Parquet::open(&golden(name), name, Split::Train).err();
+        if let Some(DataError::Layout { .. }) = &error {
+            let hint = error.and_then(|error| error.hint()).unwrap();
+            assert!(hint.starts_with("images are a column"), "{name}: {hint}");
+        }
     }
     let little_memory = opened("plain-dictionary").with_cache_bytes(4 << 10);
     let error = bytes(&little_memory, 0).unwrap_err();
