@@ -1,117 +1,98 @@
 //! Max pooling, with ties too, and global average pooling.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Result, Tensor};
 use eqco_models::ops::average_pool::global_average_pool;
 use eqco_models::ops::batch_norm::{Activate, BatchNorm};
 use eqco_models::ops::max_pool::max_pool;
+use eqco_models::tape::{Activation, Tape};
 
 use super::pass::Operation;
 use super::{KernelCheck, ONE_ROUNDING_OF_BF16, SUMS_IN_F32, formats};
 use crate::gpu_check::random::Draw;
 
+type Pool = fn(&mut Tape, &Activation) -> Result<Activation>;
+
+/// Maps of one shape and number format.
+#[derive(Clone, Copy)]
+struct Maps {
+    seed: u64,
+    shape: [usize; 4],
+    /// Values are rounded down to so many levels a unit, if that is given: nearly every window holds its maximum more than once.
+    levels: Option<f64>,
+    format: (DType, f64),
+}
+
 pub(super) fn checks(seed: u64, most: usize) -> Vec<KernelCheck> {
     let mut checks = Vec::new();
     let mut draw = Draw::new(seed, "pools");
     for channels in [draw.odd(3, 21), 8 * draw.between(1, 8)] {
-        for levels in [None, Some(2.0)] {
-            let maps = draw.maps(channels, most);
-            // Nothing is computed but sums of at most four gradients, in one order.
-            for format in formats(0.0, 0.0) {
-                checks.push(largest(seed, maps, channels, levels, format));
+        let mut maps = |levels| {
+            let [batch, height, width] = draw.maps(channels, most);
+            let shape = [batch, height, width, channels];
+            move |format| Maps {
+                seed,
+                shape,
+                levels,
+                format,
             }
+        };
+        for (name, levels) in [("max", None), ("max with ties", Some(2.0))] {
+            // Nothing is computed but sums of at most four gradients, in one order.
+            let all = formats(0.0, 0.0).map(maps(levels));
+            checks.extend(all.map(|maps| maps.once(name, max_pool)));
         }
-        let maps = draw.maps(channels, most);
-        for format in formats(SUMS_IN_F32, ONE_ROUNDING_OF_BF16) {
-            checks.push(average(seed, maps, channels, format));
-        }
-        for format in formats(SUMS_IN_F32, 2.0 * ONE_ROUNDING_OF_BF16) {
-            checks.push(twice(seed, maps, channels, format));
-        }
+        let maps = maps(None);
+        let all = formats(SUMS_IN_F32, ONE_ROUNDING_OF_BF16).map(&maps);
+        checks.extend(all.map(|maps| maps.once("average", global_average_pool)));
+        let all = formats(SUMS_IN_F32, 2.0 * ONE_ROUNDING_OF_BF16).map(&maps);
+        checks.extend(all.map(Maps::twice));
     }
     checks
 }
 
-/// Images rounded down to so many levels a unit, if that is given.
-fn images(seed: u64, shape: &[usize], levels: Option<f64>) -> anyhow::Result<Tensor> {
-    let images = Draw::new(seed, "images").tensor(shape, -1.0, 1.0)?;
-    match levels {
-        None => Ok(images),
-        Some(levels) => Ok((images * levels)?.floor()?),
+impl Maps {
+    fn name(&self, what: &str) -> String {
+        let [batch, height, width, channels] = self.shape;
+        let dtype = self.format.0;
+        format!("{what}, {batch}x{height}x{width}x{channels}, {dtype:?}")
     }
-}
 
-/// With levels nearly every window holds its maximum more than once.
-fn largest(
-    seed: u64,
-    [batch, height, width]: [usize; 3],
-    channels: usize,
-    levels: Option<f64>,
-    format: (DType, f64),
-) -> KernelCheck {
-    let ties = if levels.is_some() { " with ties" } else { "" };
-    let name = format!(
-        "max{ties}, {batch}x{height}x{width}x{channels}, {:?}",
-        format.0
-    );
-    KernelCheck::new(name, move |place| {
-        let images = images(seed, &[batch, height, width, channels], levels)?;
-        Operation::new(
-            seed,
-            vec![images],
-            |_| Ok(()),
-            |tape, (), x| max_pool(tape, &x[0]),
-        )
-        .with_format(format)
-        .differentiate(place)
-    })
-}
+    fn images(&self) -> anyhow::Result<Tensor> {
+        let images = Draw::new(self.seed, "images").tensor(&self.shape, -1.0, 1.0)?;
+        match self.levels {
+            None => Ok(images),
+            Some(levels) => Ok((images * levels)?.floor()?),
+        }
+    }
 
-fn average(
-    seed: u64,
-    [batch, height, width]: [usize; 3],
-    channels: usize,
-    format: (DType, f64),
-) -> KernelCheck {
-    let name = format!(
-        "average, {batch}x{height}x{width}x{channels}, {:?}",
-        format.0
-    );
-    KernelCheck::new(name, move |place| {
-        let images = images(seed, &[batch, height, width, channels], None)?;
-        Operation::new(
-            seed,
-            vec![images],
-            |_| Ok(()),
-            |tape, (), x| global_average_pool(tape, &x[0]),
-        )
-        .with_format(format)
-        .differentiate(place)
-    })
-}
+    fn once(self, what: &str, pool: Pool) -> KernelCheck {
+        KernelCheck::new(self.name(what), move |place| {
+            Operation::new(
+                self.seed,
+                vec![self.images()?],
+                |_| Ok(()),
+                |tape, (), x| pool(tape, &x[0]),
+            )
+            .with_format(self.format)
+            .differentiate(place)
+        })
+    }
 
-/// Two poolings of one input, whose gradients add up.
-fn twice(
-    seed: u64,
-    [batch, height, width]: [usize; 3],
-    channels: usize,
-    format: (DType, f64),
-) -> KernelCheck {
-    let name = format!(
-        "max twice, {batch}x{height}x{width}x{channels}, {:?}",
-        format.0
-    );
-    KernelCheck::new(name, move |place| {
-        let images = images(seed, &[batch, height, width, channels], None)?;
-        Operation::new(
-            seed,
-            vec![images],
-            |builder| BatchNorm::new(builder, "norm", channels, 1.0),
-            |tape, norm, x| {
-                let (first, second) = (max_pool(tape, &x[0])?, max_pool(tape, &x[0])?);
-                norm.forward(tape, &first, Some(&second), Activate::Linear)
-            },
-        )
-        .with_format(format)
-        .differentiate(place)
-    })
+    /// Two poolings of one input, whose gradients add up.
+    fn twice(self) -> KernelCheck {
+        let channels = self.shape[3];
+        KernelCheck::new(self.name("max twice"), move |place| {
+            Operation::new(
+                self.seed,
+                vec![self.images()?],
+                |builder| BatchNorm::new(builder, "norm", channels, 1.0),
+                |tape, norm, x| {
+                    let (first, second) = (max_pool(tape, &x[0])?, max_pool(tape, &x[0])?);
+                    norm.forward(tape, &first, Some(&second), Activate::Linear)
+                },
+            )
+            .with_format(self.format)
+            .differentiate(place)
+        })
+    }
 }
