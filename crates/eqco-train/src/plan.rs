@@ -11,8 +11,8 @@ use eqco_data::loader::{Loader, LoaderConfig};
 use eqco_data::recipe::Recipe;
 use eqco_data::{Dataset, Split, limited, open_as};
 use eqco_eval::EvalImages;
-use eqco_models::Precision;
-use eqco_models::backend::{Backend, BackendError};
+use eqco_models::backend::Backend;
+use eqco_models::{Encoder, Precision};
 
 use crate::cli::PretrainArgs;
 use crate::config::{AugmentOn, Resolved, TrainConfig, explain_margin};
@@ -109,8 +109,8 @@ impl Plan {
         &self.resolved.config
     }
 
-    /// What is about to happen, for people; `parameters` is the encoder's number of scalars.
-    pub fn describe(&self, parameters: usize) -> String {
+    /// What is about to happen to `encoder`, for people.
+    pub fn describe(&self, encoder: &Encoder) -> String {
         let config = self.config();
         let dataset = self.loader.dataset();
         let (
@@ -147,7 +147,7 @@ impl Plan {
                     "{}, width {}, {:.2} M parameters with its head",
                     named(&config.encoder.architecture),
                     config.encoder.width,
-                    parameters as f64 / 1e6,
+                    encoder.parameters().scalar_count() as f64 / 1e6,
                 ),
             ),
             (
@@ -172,7 +172,7 @@ impl Plan {
                 "kernels",
                 format!(
                     "{} on the {}, {}, {} threads",
-                    kernels(config),
+                    kernels(config, encoder.backend()),
                     named(&config.device),
                     named(&config.precision),
                     self.threads,
@@ -216,22 +216,15 @@ impl Plan {
 }
 
 /// The family with its version and instruction set, and a warning where the precision does not pay.
-fn kernels(config: &TrainConfig) -> String {
-    let family = config
-        .device
-        .open()
-        .map_err(BackendError::from)
-        .and_then(|device| Backend::open(config.backend, config.precision, &device, config.cuda));
-    let family = match family {
-        Ok(Backend::Onednn(library)) if config.precision == Precision::Bf16 => {
+fn kernels(config: &TrainConfig, backend: &Backend) -> String {
+    let family = match backend {
+        Backend::Onednn(library) if config.precision == Precision::Bf16 => {
             format!(
                 "{} (the portable kernels are quicker in bf16)",
                 library.describe()
             )
         }
-        Ok(backend) => backend.to_string(),
-        // Checked with the configuration; should it be gone by now, training will say so.
-        Err(_) => named(&config.backend),
+        other => other.to_string(),
     };
     if config.winograd {
         family

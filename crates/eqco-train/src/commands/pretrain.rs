@@ -83,7 +83,7 @@ fn pretrain(
     progress: &mut Progress,
 ) -> Result<ExitCode> {
     if trainer.group().is_first() {
-        progress.say(&plan.describe(trainer.encoder().parameters().scalar_count()));
+        progress.say(&plan.describe(trainer.encoder()));
     }
     if arguments.dry_run {
         return dry_run(&plan, progress);
