@@ -20,11 +20,10 @@ use eqco_train::run::Run;
 use serde_json::Value;
 
 /// Settings of a run of 20 steps in four epochs of 40 images, a few milliseconds a step.
-pub const TINY: [&str; 16] = [
-    "--image-size=16",
-    "--width=4",
+pub const TINY: [&str; 15] = [
+    "--image-size=8",
+    "--width=2",
     "--batch-size=8",
-    "--negatives=4",
     "--epochs=4",
     "--threads=1",
     "--set=schedule.warmup_epochs=1",
