@@ -15,7 +15,11 @@ fn killed() -> (TempDir, PathBuf, PathBuf, Vec<String>) {
     let root = tempfile::tempdir().unwrap();
     let data = format!("--data={}", images::folder(root.path()).display());
     let mut command: Vec<String> = TINY.map(str::to_owned).into();
-    command.extend([data, "--set=run.checkpoint_every_steps=4".to_owned()]);
+    command.extend([
+        data,
+        "--negatives=4".to_owned(),
+        "--set=run.checkpoint_every_steps=4".to_owned(),
+    ]);
     let (whole, folder) = (root.path().join("whole"), root.path().join("killed"));
     with(&command, &[&out(&whole)]).unwrap();
     killed_after(&whole, 8, &folder);
@@ -146,7 +150,7 @@ fn what_may_not_change_is_an_error_with_key_and_both_values() {
     assert!(
         error
             .to_string()
-            .starts_with("`encoder.width` is 4 in the run and 8 here"),
+            .starts_with("`encoder.width` is 2 in the run and 8 here"),
         "{error}"
     );
 

@@ -89,8 +89,6 @@ fn a_folder_in_use_is_refused_with_its_owner_even_while_that_is_suspended() {
     drop(lines);
     child.wait().unwrap();
 
-    let told = text(&output(root.path(), &["--resume=auto", "--out=run", "--seed=1"]).stderr);
-    assert!(told.starts_with("error: `"), "{told}");
     let arguments = [&SMALL[..], &["--epochs=1", "--out=run", "--resume=auto"]].concat();
     let settings = ["--set=run.final_table=false"];
     let told = succeeds(root.path(), &[&arguments[..], &settings].concat());
@@ -157,7 +155,7 @@ fn two_processes_go_on_together_and_one_alone_only_with_the_same_groups() {
     let expected = Left::of(&whole.join("run"), 12);
     Left::of(&killed.join("run"), 12).assert_is(&expected, "two runs");
     // As if killed after step 5: what comes later is in the metrics, but in no checkpoint.
-    for step in [6, 9, 10, 12] {
+    for step in [10, 12] {
         let name = format!("run/checkpoints/step-{step:09}.safetensors");
         fs::remove_file(killed.join(name)).unwrap();
     }
