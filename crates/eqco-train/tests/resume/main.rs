@@ -3,6 +3,7 @@
 mod changes;
 mod damage;
 mod every_step;
+mod faults;
 mod images;
 mod kill;
 mod processes;
