@@ -10,6 +10,7 @@
 //! [`CheckpointMetadata::progress`]; it is read, too.
 
 mod checksum;
+mod finite;
 mod read;
 mod write;
 
@@ -23,6 +24,7 @@ use crate::normalization::Normalization;
 use crate::projection_head::ProjectionHeadConfig;
 use crate::resnet::EncoderConfig;
 
+pub use finite::is_finite;
 pub use read::load;
 pub use write::save;
 

@@ -305,7 +305,7 @@ pub(crate) fn training_images(config: &TrainConfig) -> Result<Arc<dyn Dataset>> 
     })
 }
 
-fn two_view_loader(
+pub(crate) fn two_view_loader(
     config: &TrainConfig,
     train: Arc<dyn Dataset>,
     threads: usize,

@@ -9,6 +9,7 @@ mod over_ranks;
 mod simclr;
 mod simo;
 mod statistics;
+mod undo;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::encoder::Encoder;
 use crate::error::{ModelError, check_range};
 use crate::group::ProcessGroup;
 use crate::ops::lanes::on_pool;
-use crate::profile::{Phase, Work};
+use crate::profile::{Phase, Work, bytes_of};
 use crate::tape::{Gradients, Mode};
 use micro_batch::MicroBatch;
 use over_ranks::Part;
@@ -32,6 +33,7 @@ pub use moco::Moco;
 pub use simclr::Simclr;
 pub use simo::Simo;
 pub use statistics::Statistics;
+pub use undo::Undo;
 
 /// Which method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -248,14 +250,31 @@ impl Method {
         })
     }
 
+    /// The encoder of the keys, where it is another one than that of the queries.
+    pub fn momentum_encoder(&self) -> Option<&Encoder> {
+        match self {
+            Self::Simo(simo) => Some(&simo.momentum_encoder),
+            Self::Moco(moco) => Some(&moco.momentum_encoder),
+            Self::Simclr(_) => None,
+        }
+    }
+
+    /// Bytes of the queue, where there is one.
+    pub fn queue_bytes(&self) -> usize {
+        match self {
+            Self::Moco(moco) => bytes_of([moco.queue.keys()]),
+            Self::Simo(_) | Self::Simclr(_) => 0,
+        }
+    }
+
     /// What the processes of a group share in a step.
     fn part(&self, encoder: &Encoder) -> Part {
-        let (config, group, momentum_encoder) = match self {
-            Self::Simo(simo) => (&simo.config, &simo.group, Some(&simo.momentum_encoder)),
-            Self::Moco(moco) => (&moco.config, &moco.group, Some(&moco.momentum_encoder)),
-            Self::Simclr(simclr) => (&simclr.config, &simclr.group, None),
+        let (config, group) = match self {
+            Self::Simo(simo) => (&simo.config, &simo.group),
+            Self::Moco(moco) => (&moco.config, &moco.group),
+            Self::Simclr(simclr) => (&simclr.config, &simclr.group),
         };
-        let encoders = std::iter::once(encoder).chain(momentum_encoder);
+        let encoders = std::iter::once(encoder).chain(self.momentum_encoder());
         Part {
             config: *config,
             group: Arc::clone(group),

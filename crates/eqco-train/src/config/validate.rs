@@ -95,6 +95,10 @@ impl TrainConfig {
                 "0 writes none by the clock",
             );
         }
+        if let Some((key, value, range)) = run.collapse.out_of_range() {
+            let problem = format!("expected {range}, got {value}");
+            return conflict(key, problem, "leave it away for the default");
+        }
         Ok(())
     }
 
