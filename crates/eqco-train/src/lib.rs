@@ -48,6 +48,7 @@ pub mod machine;
 pub mod metrics;
 pub mod nonfinite;
 pub mod online_knn;
+pub mod own_keys;
 pub mod plan;
 pub mod progress;
 pub mod ranks;

@@ -54,6 +54,8 @@ pub struct RunRecord {
     pub parameters: usize,
     /// Negatives that a query really has.
     pub negative_count: usize,
+    /// Older keys of its own image that a query meets in the queue on average, once that is full.
+    pub own_keys_expected: f64,
     /// The loss in nats while all similarities are equal, see [`eqco_core::chance_loss`].
     pub chance_loss: f64,
     /// Device in use.

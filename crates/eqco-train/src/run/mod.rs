@@ -379,6 +379,7 @@ fn run_record(plan: &Plan, parameters: usize) -> RunRecord {
         negative_count: config
             .method
             .negatives_per_query(config.data.loader.batch_size),
+        own_keys_expected: plan.own_keys_expected(),
         chance_loss: chance(config),
         device: named(&config.device),
         backend: named(&config.backend),
