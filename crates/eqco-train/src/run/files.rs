@@ -39,7 +39,6 @@ impl RunFiles {
             ));
         }
         let journal = journal(plan, &folder, progress)?;
-        // What is not a whole run's is told by the configuration: it is written when the old metrics are cut.
         folder.write_config(&plan.config().to_toml())?;
         let mut history = History::open(&folder);
         history.note(Event::Start(start(plan, taken_over_from)));
