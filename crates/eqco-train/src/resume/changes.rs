@@ -203,7 +203,7 @@ mod tests {
             "data.recipe.hue=0.2",
             "encoder.width=8",
             "optimizer.weight_decay=0.5",
-            "schedule.warmup_epochs=2",
+            "schedule.warmup_epochs=2.0",
             "data.limit=100",
         ] {
             let (key, now) = setting.split_once('=').unwrap();
