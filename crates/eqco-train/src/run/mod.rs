@@ -100,7 +100,7 @@ impl Run {
                     run.record_run()?;
                 }
             }
-            Beginning::New | Beginning::Again(_) => run.record_run()?,
+            Beginning::New | Beginning::Again => run.record_run()?,
         }
         Ok(run)
     }
