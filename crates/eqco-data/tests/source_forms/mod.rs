@@ -32,15 +32,6 @@ pub fn class_folders(
     Ok(())
 }
 
-/// Writes `root/NUMBER.ENDING`, without classes.
-pub fn flat_folder(root: &Path, images: &[Labelled], ending: &str) -> io::Result<()> {
-    fs::create_dir_all(root)?;
-    for (number, (_, bytes)) in images.iter().enumerate() {
-        fs::write(root.join(name(number, ending)), bytes)?;
-    }
-    Ok(())
-}
-
 /// A tar archive of these members.
 pub fn archive<'a>(members: impl IntoIterator<Item = (String, &'a [u8])>) -> io::Result<Vec<u8>> {
     let mut builder = Builder::new(Vec::new());
