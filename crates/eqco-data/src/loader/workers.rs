@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::batch::{Batch, BatchPool, DecodedImages};
 use super::sampler::{batch_positions, part_of, substitutes};
-use super::{BadImages, LoaderConfig, Part};
+use super::{BadImages, LoaderConfig, Part, ShardReader};
 use crate::augment::Region;
 use crate::random::{Purpose, stream};
 use crate::recipe::{Chain, Recipe};
@@ -42,6 +42,8 @@ pub(super) struct Shared {
     pub(super) dataset: Arc<dyn Dataset>,
     pub(super) making: Making,
     pub(super) config: LoaderConfig,
+    /// Where shards are read in turn.
+    pub(super) shards: Option<ShardReader>,
     pub(super) bad_images: BadImages,
     pub(super) pool: Arc<BatchPool>,
 }
@@ -188,6 +190,8 @@ impl EpochPlan {
             let index = self.order[candidate];
             match read(index) {
                 Ok(()) => return Ok(index),
+                // No image is at fault, and all others of a shard that cannot be had would be missing, too.
+                Err(error @ DataError::Remote { .. }) => return Err(error),
                 Err(error) => shared.bad_images.note(index, &error)?,
             }
         }

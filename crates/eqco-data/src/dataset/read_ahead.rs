@@ -1,0 +1,187 @@
+//! What will be read next, for data sets that have to fetch it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// The images of a data set that lie together, in the order of their numbers, where it matters that few such shards are read
+/// at a time.
+#[derive(Clone, Debug)]
+pub struct Shards {
+    /// Consecutive images of one shard each; together they are all images.
+    pub runs: Vec<Run>,
+    /// Where the data set is told what will be read, if it fetches.
+    pub ahead: Option<Arc<ReadAhead>>,
+}
+
+/// Consecutive images of one shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The shard by its number.
+    pub shard: u32,
+    /// How many images, at least one.
+    pub images: u32,
+}
+
+/// The list of shards that readers of a data set are going to read. Several readers may read at a time.
+pub struct ReadAhead {
+    /// The most shards that can be at hand at a time.
+    most: usize,
+    readers: Mutex<Readers>,
+    /// Called whenever a list has changed, with the shards that a reader which went away had not come to.
+    changed: Box<dyn Fn(&[u32]) + Send + Sync>,
+}
+
+#[derive(Default)]
+struct Readers {
+    next: u64,
+    lists: BTreeMap<u64, List>,
+}
+
+struct List {
+    shards: Vec<u32>,
+    done: usize,
+    depth: usize,
+}
+
+impl List {
+    fn left(&self) -> &[u32] {
+        &self.shards[self.done.min(self.shards.len())..]
+    }
+}
+
+impl ReadAhead {
+    /// For a data set that can have `most` shards at hand, and wants to be told of changes. What `changed` is given are shards
+    /// that nobody will come to any more, though somebody may still wait for one.
+    pub fn new(most: usize, changed: impl Fn(&[u32]) + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            most,
+            readers: Mutex::default(),
+            changed: Box::new(changed),
+        })
+    }
+
+    /// The most shards that can be at hand at a time.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Adds a reader that will read these shards, first to last, and wants up to `depth` of them fetched.
+    pub fn begin(self: &Arc<Self>, shards: Vec<u32>, depth: usize) -> Reading {
+        let mut readers = self.lock();
+        let number = readers.next;
+        readers.next += 1;
+        let done = 0;
+        let list = List {
+            shards,
+            done,
+            depth,
+        };
+        readers.lists.insert(number, list);
+        drop(readers);
+        (self.changed)(&[]);
+        Reading {
+            ahead: Arc::clone(self),
+            number,
+        }
+    }
+
+    /// The shards to have at hand, the most urgent first: the first ones of every reader in turns.
+    pub fn wanted(&self) -> Vec<u32> {
+        let readers = self.lock();
+        let lists: Vec<&[u32]> = readers
+            .lists
+            .values()
+            .map(|list| &list.left()[..list.left().len().min(list.depth)])
+            .collect();
+        let longest = lists.iter().map(|list| list.len()).max().unwrap_or(0);
+        let mut wanted = Vec::new();
+        for place in 0..longest {
+            for shard in lists.iter().filter_map(|list| list.get(place)) {
+                if !wanted.contains(shard) {
+                    wanted.push(*shard);
+                }
+            }
+        }
+        wanted
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Readers> {
+        // The lists are whole whenever the lock is free, even after a panic elsewhere.
+        self.readers.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+impl fmt::Debug for ReadAhead {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("ReadAhead")
+            .field("most", &self.most)
+            .field("wanted", &self.wanted())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A reader of a data set, until it is dropped.
+#[derive(Debug)]
+pub struct Reading {
+    ahead: Arc<ReadAhead>,
+    number: u64,
+}
+
+impl Reading {
+    /// Says that the first `done` shards of the list have been read.
+    pub fn advance(&self, done: usize) {
+        let mut readers = self.ahead.lock();
+        let list = readers.lists.get_mut(&self.number);
+        let Some(list) = list.filter(|list| list.done < done) else {
+            return;
+        };
+        list.done = done;
+        drop(readers);
+        (self.ahead.changed)(&[]);
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        let mut readers = self.ahead.lock();
+        let list = readers.lists.remove(&self.number);
+        let others = |shard: &u32| {
+            let mut lists = readers.lists.values();
+            lists.any(|list| list.left().contains(shard))
+        };
+        let left = list.as_ref().map_or(&[][..], List::left);
+        let forsaken: Vec<u32> = left.iter().copied().filter(|s| !others(s)).collect();
+        drop(readers);
+        (self.ahead.changed)(&forsaken);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_take_turns_and_go() {
+        let forsaken: Arc<Mutex<Vec<Vec<u32>>>> = Arc::default();
+        let log = Arc::clone(&forsaken);
+        let ahead = ReadAhead::new(9, move |shards| log.lock().unwrap().push(shards.to_vec()));
+        let first = ahead.begin(vec![4, 2, 0, 1, 3], 3);
+        assert_eq!(ahead.wanted(), [4, 2, 0]);
+        let second = ahead.begin(vec![2, 3, 4], 2);
+        assert_eq!(ahead.wanted(), [4, 2, 3, 0]);
+        first.advance(2);
+        first.advance(1);
+        assert_eq!(ahead.wanted(), [0, 2, 1, 3]);
+        first.advance(7);
+        assert_eq!(ahead.wanted(), [2, 3]);
+        let third = ahead.begin(vec![3], 5);
+        drop(second);
+        drop(third);
+        assert!(ahead.wanted().is_empty());
+        let forsaken = forsaken.lock().unwrap();
+        let gone: Vec<_> = forsaken.iter().filter(|list| !list.is_empty()).collect();
+        assert_eq!(gone, [&vec![2, 4], &vec![3]]);
+    }
+}
