@@ -130,7 +130,9 @@ fn open_of_hub(source: &str, _: Split) -> Result<Arc<dyn Dataset>, DataError> {
 /// Whether a source is a web address or one of an object store.
 fn is_remote(source: &str) -> bool {
     let scheme = source.split_once("://").map_or("", |(scheme, _)| scheme);
-    REMOTE_SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme))
+    REMOTE_SCHEMES
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(scheme))
 }
 
 #[cfg(feature = "remote")]

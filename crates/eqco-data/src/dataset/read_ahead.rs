@@ -1,5 +1,6 @@
 //! What will be read next, for data sets that have to fetch it.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -28,8 +29,32 @@ pub struct ReadAhead {
     /// The most shards that can be at hand at a time.
     most: usize,
     readers: Mutex<Readers>,
-    /// Called whenever a list has changed, with the shards that a reader which went away had not come to.
-    changed: Box<dyn Fn(&[u32]) + Send + Sync>,
+    changed: Box<dyn Fn(Option<Reader>) + Send + Sync>,
+}
+
+/// A reader by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reader {
+    /// Where its list is: numbers are those of one data set.
+    ahead: usize,
+    number: u64,
+}
+
+thread_local! {
+    /// For whom a thread works.
+    static CURRENT: Cell<Option<Reader>> = const { Cell::new(None) };
+}
+
+impl Reader {
+    /// Lets this thread work for the reader from now on, so that it does not wait when the reader is gone.
+    pub fn enter(self) {
+        CURRENT.set(Some(self));
+    }
+
+    /// The one that this thread works for.
+    pub fn current() -> Option<Self> {
+        CURRENT.get()
+    }
 }
 
 #[derive(Default)]
@@ -51,9 +76,9 @@ impl List {
 }
 
 impl ReadAhead {
-    /// For a data set that can have `most` shards at hand, and wants to be told of changes. What `changed` is given are shards
-    /// that nobody will come to any more, though somebody may still wait for one.
-    pub fn new(most: usize, changed: impl Fn(&[u32]) + Send + Sync + 'static) -> Arc<Self> {
+    /// For a data set that can have `most` shards at hand. `changed` is called when a list has changed, with the reader if one
+    /// has gone: its threads, which may still wait for a shard, have to be let go.
+    pub fn new(most: usize, changed: impl Fn(Option<Reader>) + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self {
             most,
             readers: Mutex::default(),
@@ -79,11 +104,21 @@ impl ReadAhead {
         };
         readers.lists.insert(number, list);
         drop(readers);
-        (self.changed)(&[]);
+        (self.changed)(None);
         Reading {
             ahead: Arc::clone(self),
             number,
         }
+    }
+
+    /// Whether a reader of this data set has gone.
+    pub fn is_gone(&self, reader: Reader) -> bool {
+        reader.ahead == self.address() && !self.lock().lists.contains_key(&reader.number)
+    }
+
+    /// Tells this data set's readers from those of others.
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
     }
 
     /// The shards to have at hand, the most urgent first: the first ones of every reader in turns.
@@ -130,6 +165,14 @@ pub struct Reading {
 }
 
 impl Reading {
+    /// Its number.
+    pub fn reader(&self) -> Reader {
+        Reader {
+            ahead: self.ahead.address(),
+            number: self.number,
+        }
+    }
+
     /// Says that the first `done` shards of the list have been read.
     pub fn advance(&self, done: usize) {
         let mut readers = self.ahead.lock();
@@ -139,22 +182,14 @@ impl Reading {
         };
         list.done = done;
         drop(readers);
-        (self.ahead.changed)(&[]);
+        (self.ahead.changed)(None);
     }
 }
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        let mut readers = self.ahead.lock();
-        let list = readers.lists.remove(&self.number);
-        let others = |shard: &u32| {
-            let mut lists = readers.lists.values();
-            lists.any(|list| list.left().contains(shard))
-        };
-        let left = list.as_ref().map_or(&[][..], List::left);
-        let forsaken: Vec<u32> = left.iter().copied().filter(|s| !others(s)).collect();
-        drop(readers);
-        (self.ahead.changed)(&forsaken);
+        self.ahead.lock().lists.remove(&self.number);
+        (self.ahead.changed)(Some(self.reader()));
     }
 }
 
@@ -164,9 +199,9 @@ mod tests {
 
     #[test]
     fn readers_take_turns_and_go() {
-        let forsaken: Arc<Mutex<Vec<Vec<u32>>>> = Arc::default();
-        let log = Arc::clone(&forsaken);
-        let ahead = ReadAhead::new(9, move |shards| log.lock().unwrap().push(shards.to_vec()));
+        let gone: Arc<Mutex<Vec<Reader>>> = Arc::default();
+        let log = Arc::clone(&gone);
+        let ahead = ReadAhead::new(9, move |reader| log.lock().unwrap().extend(reader));
         let first = ahead.begin(vec![4, 2, 0, 1, 3], 3);
         assert_eq!(ahead.wanted(), [4, 2, 0]);
         let second = ahead.begin(vec![2, 3, 4], 2);
@@ -176,12 +211,17 @@ mod tests {
         assert_eq!(ahead.wanted(), [0, 2, 1, 3]);
         first.advance(7);
         assert_eq!(ahead.wanted(), [2, 3]);
-        let third = ahead.begin(vec![3], 5);
+        let reader = second.reader();
+        let is_gone = |ahead: &ReadAhead| ahead.is_gone(reader);
+        assert!(!is_gone(&ahead));
         drop(second);
-        drop(third);
-        assert!(ahead.wanted().is_empty());
-        let forsaken = forsaken.lock().unwrap();
-        let gone: Vec<_> = forsaken.iter().filter(|list| !list.is_empty()).collect();
-        assert_eq!(gone, [&vec![2, 4], &vec![3]]);
+        assert!(is_gone(&ahead) && ahead.wanted().is_empty());
+        assert_eq!(*gone.lock().unwrap(), [reader]);
+        assert!(
+            !is_gone(&ReadAhead::new(9, |_| ())),
+            "another data set's reader"
+        );
+        reader.enter();
+        assert_eq!(Reader::current(), Some(reader));
     }
 }

@@ -253,6 +253,7 @@ impl Loader {
             epoch,
             order,
             part: self.part,
+            reader: reading.as_ref().map(EpochReading::reader),
             stopped: AtomicBool::new(false),
         };
         Epoch::start(Arc::new(plan), remaining, self.workers, reading)

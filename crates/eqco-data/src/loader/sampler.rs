@@ -30,13 +30,20 @@ impl ShardOrder {
     /// How many shards are read to their ends once all positions before `position` are.
     pub(super) fn shards_done(&self, position: usize) -> usize {
         let windows = self.window_ends.partition_point(|end| end.0 <= position);
-        windows.checked_sub(1).map_or(0, |last| self.window_ends[last].1)
+        windows
+            .checked_sub(1)
+            .map_or(0, |last| self.window_ends[last].1)
     }
 }
 
 /// Shards in an order that depends on (seed, epoch) only, `window` of them at a time, and the samples of these mixed with each
 /// other; without a shuffle, all in their natural order. Every sample comes once.
-pub(super) fn shard_order(runs: &[Run], window: Option<usize>, seed: u64, epoch: u64) -> ShardOrder {
+pub(super) fn shard_order(
+    runs: &[Run],
+    window: Option<usize>,
+    seed: u64,
+    epoch: u64,
+) -> ShardOrder {
     let begins = runs.iter().scan(0, |next, run| {
         let begin = *next;
         *next += run.images;
@@ -46,7 +53,10 @@ pub(super) fn shard_order(runs: &[Run], window: Option<usize>, seed: u64, epoch:
     let turns = epoch_order(runs.len() as u32, window.is_some(), seed, epoch);
     let mut order = ShardOrder {
         samples: Vec::with_capacity(samples_of.last().map_or(0, |last| last.end as usize)),
-        shards: turns.iter().map(|&turn| runs[turn as usize].shard).collect(),
+        shards: turns
+            .iter()
+            .map(|&turn| runs[turn as usize].shard)
+            .collect(),
         window_ends: Vec::new(),
     };
     let mut shards = 0;
@@ -132,7 +142,9 @@ mod tests {
     }
 
     fn runs(images: &[u32]) -> Vec<Run> {
-        let runs = (10..).zip(images).map(|(shard, &images)| Run { shard, images });
+        let runs = (10..)
+            .zip(images)
+            .map(|(shard, &images)| Run { shard, images });
         runs.collect()
     }
 

@@ -2,7 +2,7 @@
 
 use super::LoaderConfig;
 use super::sampler::{ShardOrder, epoch_order, shard_order};
-use crate::dataset::{Reading, Shards};
+use crate::dataset::{Reader, Reading, Shards};
 use crate::{DataError, Dataset};
 
 /// Shards whose samples are mixed where shards have to be fetched: with the usual thousand images in each, a batch is drawn from
@@ -27,7 +27,10 @@ impl ShardReader {
     ///
     /// # Errors
     /// [`DataError::InvalidSetting`] if a window's shards cannot be at hand at the same time.
-    pub(super) fn new(dataset: &dyn Dataset, config: &LoaderConfig) -> Result<Option<Self>, DataError> {
+    pub(super) fn new(
+        dataset: &dyn Dataset,
+        config: &LoaderConfig,
+    ) -> Result<Option<Self>, DataError> {
         let Some(shards) = dataset.shards() else {
             return Ok(None);
         };
@@ -66,7 +69,11 @@ impl ShardReader {
             let window = self.window.unwrap_or(1);
             let runs = &self.shards.runs;
             let next = epoch_order(runs.len() as u32, self.window.is_some(), seed, epoch + 1);
-            list.extend(next.iter().take(window).map(|&run| runs[run as usize].shard));
+            list.extend(
+                next.iter()
+                    .take(window)
+                    .map(|&run| runs[run as usize].shard),
+            );
             let reading = ahead.begin(list, 2 * window);
             reading.advance(order.shards_done(first_position));
             EpochReading { reading, order }
@@ -76,6 +83,11 @@ impl ShardReader {
 }
 
 impl EpochReading {
+    /// For whom threads read.
+    pub(super) fn reader(&self) -> Reader {
+        self.reading.reader()
+    }
+
     /// Says that all positions before `position` are done with.
     pub(super) fn advance(&self, position: usize) {
         self.reading.advance(self.order.shards_done(position));

@@ -12,6 +12,7 @@ use super::batch::{Batch, BatchPool, DecodedImages};
 use super::sampler::{batch_positions, part_of, substitutes};
 use super::{BadImages, LoaderConfig, Part, ShardReader};
 use crate::augment::Region;
+use crate::dataset::Reader;
 use crate::random::{Purpose, stream};
 use crate::recipe::{Chain, Recipe};
 use crate::{DataError, Dataset, Image, decode};
@@ -56,6 +57,8 @@ pub(super) struct EpochPlan {
     pub(super) order: Vec<u32>,
     /// Which part of every batch is made.
     pub(super) part: Part,
+    /// Where the data set fetches, for whom.
+    pub(super) reader: Option<Reader>,
     /// Set when nobody wants the rest of the epoch.
     pub(super) stopped: AtomicBool,
 }
@@ -66,6 +69,9 @@ pub(super) type Finished = (u64, Result<Option<Batch>, DataError>);
 /// A worker's life: takes batch numbers, sends batches, until there are no more numbers or nobody
 /// listens. A panic (in a data set of somebody else's, say) becomes an error.
 pub(super) fn work(plan: &EpochPlan, numbers: &Receiver<u64>, finished: &Sender<Finished>) {
+    if let Some(reader) = plan.reader {
+        reader.enter();
+    }
     for number in numbers {
         let batch = catch_unwind(AssertUnwindSafe(|| plan.batch(number))).unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());

@@ -47,7 +47,10 @@ impl Address {
             return Err("a user or password in an address would be kept with every run".to_owned());
         }
         if text.contains(['?', '#']) {
-            return Err("`?` and `#` cannot stand in an address: what follows would be kept with every run".to_owned());
+            return Err(
+                "`?` and `#` cannot stand in an address: what follows would be kept with every run"
+                    .to_owned(),
+            );
         }
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
         if host.is_empty() || !host.chars().all(is_plain) {
@@ -71,11 +74,12 @@ impl Address {
 
     /// What lies beside this object, or in the folder above it with `levels` = 1.
     pub(super) fn beside(&self, name: &str, levels: usize) -> Option<Self> {
-        let mut folder = &self.text[..];
+        let (scheme, rest) = self.text.split_once("://")?;
+        let mut folder = rest;
         for _ in 0..=levels {
             folder = &folder[..folder.rfind('/')?];
         }
-        Self::parse(&format!("{folder}/{name}")).ok()
+        Self::parse(&format!("{scheme}://{folder}/{name}")).ok()
     }
 
     /// The last part of the path.
@@ -119,7 +123,10 @@ mod tests {
         let bucket = Address::parse("s3://my.bucket/a/b.tar").unwrap();
         assert_eq!(bucket.origin, Origin::Bucket("my.bucket".to_owned()));
         assert_eq!(bucket.path.as_ref(), "a/b.tar");
-        assert_eq!(bucket.beside("index.json", 0).unwrap().text, "s3://my.bucket/a/index.json");
+        assert_eq!(
+            bucket.beside("index.json", 0).unwrap().text,
+            "s3://my.bucket/a/index.json"
+        );
         assert_eq!(bucket.beside("x", 1).unwrap().path.as_ref(), "x");
         assert_eq!(bucket.beside("x", 2), None);
         assert!(Address::parse("hf://datasets/a/b").is_err());
@@ -129,7 +136,10 @@ mod tests {
     fn patterns_name_shards_by_name() {
         let found = shards("s3://b/{train-{9..11},val-0}.tar").unwrap();
         let names: Vec<_> = found.iter().map(Address::name).collect();
-        assert_eq!(names, ["train-10.tar", "train-11.tar", "train-9.tar", "val-0.tar"]);
+        assert_eq!(
+            names,
+            ["train-10.tar", "train-11.tar", "train-9.tar", "val-0.tar"]
+        );
         assert_eq!(shards("http://{a,b}/0.tar").unwrap().len(), 2);
     }
 

@@ -68,7 +68,9 @@ impl Key {
         let hash = fnv(format!("{}\n{size}\n{version}", address.text).as_bytes());
         let is_plain = |c: char| c.is_ascii_alphanumeric() || ['-', '_'].contains(&c);
         let name = address.name().trim_end_matches(".tar").chars();
-        let name = name.map(|c| if is_plain(c) { c } else { '_' }).take(LONGEST_NAME);
+        let name = name
+            .map(|c| if is_plain(c) { c } else { '_' })
+            .take(LONGEST_NAME);
         Self {
             name: format!("{hash:016x}-{}", name.collect::<String>()),
             size: *size,
@@ -143,7 +145,9 @@ impl ShardCache {
         // Without the folder's lock, a part may become whole or grow, but none is begun.
         let file = match path.exists() {
             true => match open.open(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Begun::Elsewhere),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Ok(Begun::Elsewhere);
+                }
                 opened => opened?,
             },
             false if !self.make_room(key.size)? => return Ok(Begun::NoRoom),
@@ -210,7 +214,12 @@ fn counted(path: &Path) -> Option<(u64, SystemTime)> {
     let about = fs::metadata(path).ok()?;
     let name = path.file_name()?.to_str()?;
     let bytes = match name.strip_suffix(".part") {
-        Some(rest) => rest.rsplit_once('.')?.1.parse::<u64>().ok()?.max(about.len()),
+        Some(rest) => rest
+            .rsplit_once('.')?
+            .1
+            .parse::<u64>()
+            .ok()?
+            .max(about.len()),
         None => name.ends_with(".tar").then_some(about.len())?,
     };
     Some((bytes, about.modified().ok()?))

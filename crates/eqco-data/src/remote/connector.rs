@@ -17,11 +17,11 @@ use hyper::{Method, Response, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{Client, connect};
 use hyper_util::rt::TokioExecutor;
+use object_store::ClientOptions;
 use object_store::client::{
     ClientConfigKey, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest,
     HttpRequestBody, HttpResponse, HttpResponseBody, HttpService,
 };
-use object_store::ClientOptions;
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
@@ -57,14 +57,13 @@ impl HttpConnector for Connector {
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_connect_timeout(Some(self.patience.min(MOST_CONNECT)));
-        let https = HttpsConnectorBuilder::new().with_tls_config(tls);
-        let https = match allows_http.as_deref() {
-            Some("true") => https.https_or_http(),
-            _ => https.https_only(),
-        };
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http();
+        let https = https.enable_http1().wrap_connector(http);
         Ok(HttpClient::new(Service {
-            client: Client::builder(TokioExecutor::new())
-                .build(https.enable_http1().wrap_connector(http)),
+            client: Client::builder(TokioExecutor::new()).build(https),
+            allows_http: allows_http.as_deref() == Some("true"),
             patience: self.patience,
         }))
     }
@@ -116,6 +115,7 @@ impl Error for Silence {}
 #[derive(Debug)]
 struct Service {
     client: Client<HttpsConnector<connect::HttpConnector>, HttpRequestBody>,
+    allows_http: bool,
     patience: Duration,
 }
 
@@ -143,6 +143,11 @@ impl HttpService for Service {
 
 impl Service {
     async fn ask(&self, request: HttpRequest) -> Result<Response<Incoming>, HttpError> {
+        if !self.allows_http && request.uri().scheme_str() != Some("https") {
+            return Err(refused(
+                "requests without TLS, which AWS_ALLOW_HTTP=true would allow",
+            ));
+        }
         let answer = timeout(self.patience, self.client.request(request)).await;
         let answer = answer.map_err(|_| self.silence())?;
         answer.map_err(|error| {
@@ -197,8 +202,13 @@ fn redirect<B>(request: &HttpRequest, answer: &Response<B>) -> Result<Option<Uri
         return Ok(None);
     }
     let nowhere = || refused("a redirect to no address");
-    let target = answer.headers().get(LOCATION).and_then(|target| target.to_str().ok());
-    let target: Uri = target.and_then(|target| target.parse().ok()).ok_or_else(nowhere)?;
+    let target = answer
+        .headers()
+        .get(LOCATION)
+        .and_then(|target| target.to_str().ok());
+    let target: Uri = target
+        .and_then(|target| target.parse().ok())
+        .ok_or_else(nowhere)?;
     let from = request.uri();
     match target.scheme_str() {
         // What was asked for in secret is not sent in the open.

@@ -39,9 +39,14 @@ pub(super) struct Downloader {
     pub(super) patience: Duration,
 }
 
-/// What a fetched shard comes to.
-pub(super) enum Fetched {
+/// What can be done about a shard at once.
+pub(super) enum Attempt {
+    /// It is here.
     Held(Held),
+    /// It is to be completed.
+    Begun(Part),
+    /// Another program or data set fetches it.
+    Elsewhere,
     /// The cache is full of shards that are in use.
     NoRoom,
 }
@@ -76,34 +81,51 @@ impl Downloader {
         }
     }
 
-    /// A shard from the cache, brought there if it is not.
-    pub(super) async fn bring(&self, shard: &Shard) -> Result<Fetched, Failure> {
-        let (key, cache) = (&shard.key, &self.cache);
+    /// Looks for a shard in the cache, and makes room for it if it is not there.
+    pub(super) fn attempt(&self, shard: &Shard) -> Result<Attempt, Failure> {
+        if let Some(held) = self.held(shard)? {
+            return Ok(Attempt::Held(held));
+        }
+        let begun = self.cache.begin(&shard.key);
+        Ok(match begun.map_err(cache_failure("be written"))? {
+            Begun::Part(part) => Attempt::Begun(part),
+            Begun::Elsewhere => Attempt::Elsewhere,
+            Begun::NoRoom => Attempt::NoRoom,
+        })
+    }
+
+    /// A shard, if it is in the cache.
+    pub(super) fn held(&self, shard: &Shard) -> Result<Option<Held>, Failure> {
+        self.cache
+            .hold(&shard.key)
+            .map_err(cache_failure("be read"))
+    }
+
+    /// Waits until another program has fetched a shard, or has given it up.
+    pub(super) async fn wait_for_others(&self, shard: &Shard) -> Result<Option<Held>, Failure> {
         let (mut come, mut since) = (0, Instant::now());
         loop {
-            if let Some(held) = cache.hold(key).map_err(cache_failure("be read"))? {
-                return Ok(Fetched::Held(held));
+            sleep(LOOK).await;
+            match self.attempt(shard)? {
+                Attempt::Held(held) => return Ok(Some(held)),
+                Attempt::Elsewhere => (),
+                Attempt::Begun(_) | Attempt::NoRoom => return Ok(None),
             }
-            match cache.begin(key).map_err(cache_failure("be written"))? {
-                Begun::NoRoom => return Ok(Fetched::NoRoom),
-                Begun::Part(part) => self.complete(shard, part).await?,
-                Begun::Elsewhere => {
-                    let now = cache.come(key);
-                    if now != come {
-                        (come, since) = (now, Instant::now());
-                    }
-                    if since.elapsed() > self.patience_with_others() {
-                        let reason = format!("another program fetches it, and has stopped at byte {come}");
-                        return Err(Failure::lasting(reason)
-                            .hint("end that program, or give this one a cache of its own with EQCO_SHARD_CACHE"));
-                    }
-                    sleep(LOOK).await;
-                }
+            let now = self.cache.come(&shard.key);
+            if now != come {
+                (come, since) = (now, Instant::now());
+            }
+            if since.elapsed() > self.patience_with_others() {
+                let reason = format!("another program fetches it, and has stopped at byte {come}");
+                let hint =
+                    "end that program, or give this one a cache of its own with EQCO_SHARD_CACHE";
+                return Err(Failure::lasting(reason).hint(hint));
             }
         }
     }
 
-    async fn complete(&self, shard: &Shard, mut part: Part) -> Result<(), Failure> {
+    /// Fetches what a part lacks, and makes a shard of it.
+    pub(super) async fn complete(&self, shard: &Shard, mut part: Part) -> Result<(), Failure> {
         self.fill(shard, &mut part).await?;
         let (cache, key) = (self.cache.clone(), shard.key.clone());
         let finished = spawn_blocking(move || cache.finish(&key, &part)).await;
@@ -148,7 +170,9 @@ impl Downloader {
         }
         while let Some(bytes) = coming.next().await? {
             if bytes.len() as u64 > size - part.written {
-                return Err(Failure::lasting(format!("more than the {size} bytes that it has")));
+                return Err(Failure::lasting(format!(
+                    "more than the {size} bytes that it has"
+                )));
             }
             part.append(&bytes).map_err(&written)?;
             *brought += bytes.len() as u64;
@@ -170,7 +194,8 @@ fn changed(expected: &Identity, found: &Identity) -> Failure {
         shown(expected),
         shown(found)
     );
-    Failure::lasting(reason).hint("start anew once all shards are as they should be: shards do not change under a run")
+    Failure::lasting(reason)
+        .hint("start anew once all shards are as they should be: shards do not change under a run")
 }
 
 /// How often something was tried without getting on.
@@ -207,7 +232,12 @@ impl Tries {
                         goes on with it";
             return Err(Failure::lasting(reason).hint(failure.hint.unwrap_or(hint.to_owned())));
         }
-        tracing::debug!("{}; try {} of {}", failure.reason, self.count + 1, self.most);
+        tracing::debug!(
+            "{}; try {} of {}",
+            failure.reason,
+            self.count + 1,
+            self.most
+        );
         sleep(self.pause).await;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         Ok(())

@@ -1,29 +1,26 @@
 //! The shards that are at hand, and those that are fetched next.
 //!
-//! Whoever waits for a shard comes first, then what readers have announced, in its order, as far as the cache has room. Shards
-//! stay for as long as they are wanted; others make room.
+//! Whoever waits for a shard comes first, then what readers have announced, in its order, as far as the cache has room. A shard
+//! is kept at hand for as long as it is announced or somebody reads from it; all others make room, for other programs, too.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, Weak, mpsc};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, timeout};
 
-use super::cache::Held;
-use super::download::{Downloader, Fetched, Shard};
+use super::cache::{Held, Part};
+use super::download::{Attempt, Downloader, Shard};
 use super::failure::Failure;
 use super::network::Network;
-use crate::dataset::ReadAhead;
+use crate::dataset::{ReadAhead, Reader};
 
 /// So many shards are fetched ahead at a time, which is enough to fill a line.
 const MOST_AHEAD: usize = 4;
 
 /// So many more for those who wait: they must not wait for a slow one that nobody needs yet.
 const MOST_DEMANDED: usize = 4;
-
-/// So many shards stay open though nobody has announced them, for readers that jump about.
-const MOST_IDLE: usize = 32;
 
 /// How often a full cache is looked at again for somebody who waits.
 const LOOK: Duration = Duration::from_millis(50);
@@ -47,22 +44,29 @@ type Outcome = Result<Arc<Held>, Failure>;
 
 #[derive(Default)]
 struct State {
-    /// By the shard's number.
-    held: BTreeMap<usize, Open>,
+    /// Shards that are at hand.
+    open: BTreeMap<usize, Open>,
     /// Shards that are being fetched, and whether somebody waited when it was begun.
     fetching: BTreeMap<usize, bool>,
     /// Those who wait for a shard.
-    waiting: BTreeMap<usize, Vec<mpsc::SyncSender<Outcome>>>,
+    waiting: BTreeMap<usize, Vec<Waiting>>,
     /// Shards that could not be fetched ahead: they are tried again when somebody waits for them.
     failed: Vec<usize>,
-    /// Whether the cache had no room when something was to be fetched ahead.
-    full: bool,
-    uses: u64,
+    /// Since when somebody waits for room.
+    starving: Option<Instant>,
+}
+
+struct Waiting {
+    /// For whom, if it is a reader that may go.
+    reader: Option<Reader>,
+    send: mpsc::SyncSender<Outcome>,
 }
 
 struct Open {
-    held: Arc<Held>,
-    used: u64,
+    /// Until nobody announces it any more.
+    kept: Option<Arc<Held>>,
+    /// For as long as somebody reads from it.
+    read: Weak<Held>,
 }
 
 impl Fetcher {
@@ -76,12 +80,14 @@ impl Fetcher {
             wake: Notify::new(),
         });
         let told = Arc::downgrade(&shared);
-        let ahead = ReadAhead::new(most as usize, move |forsaken| {
+        let ahead = ReadAhead::new(most as usize, move |gone| {
             if let Some(shared) = told.upgrade() {
-                shared.forsake(forsaken);
+                shared.announced(gone);
             }
         });
-        network.handle().spawn(drive(Arc::clone(&shared), Arc::clone(&ahead)));
+        network
+            .handle()
+            .spawn(drive(Arc::clone(&shared), Arc::clone(&ahead)));
         Self {
             shared,
             ahead,
@@ -106,15 +112,21 @@ impl Fetcher {
         &self.ahead
     }
 
-    /// Shard `number`, which must be one; waits until it is there.
+    /// Shard `number`, which must be one; waits until it is there, or the reader for whom this thread works is gone.
     pub(super) fn get(&self, number: usize) -> Outcome {
         let (send, receive) = mpsc::sync_channel(1);
+        let reader = Reader::current();
         {
             let mut state = self.shared.lock();
-            if let Some(held) = state.touch(number) {
+            // Whoever goes from now on has to wait for the lock before those are let go who wait for it.
+            if reader.is_some_and(|reader| self.ahead.is_gone(reader)) {
+                return Err(reader_gone());
+            }
+            if let Some(held) = state.at_hand(number) {
                 return Ok(held);
             }
-            state.waiting.entry(number).or_default().push(send);
+            let waiting = state.waiting.entry(number).or_default();
+            waiting.push(Waiting { reader, send });
         }
         self.shared.wake.notify_one();
         let ended = |_| Failure::lasting("the thread for transfers has ended");
@@ -125,47 +137,46 @@ impl Fetcher {
 /// Begins transfers whenever something has changed.
 async fn drive(shared: Arc<Shared>, ahead: Arc<ReadAhead>) {
     loop {
-        let wanted = wanted_of(&ahead);
-        while let Some(number) = shared.next(&wanted) {
-            tokio::spawn(fetch(Arc::clone(&shared), Arc::clone(&ahead), number));
+        let starving = shared.begin(&wanted_of(&ahead));
+        let changed = shared.wake.notified();
+        match starving {
+            // Programs that make room do not say so.
+            true => drop(timeout(LOOK, changed).await),
+            false => changed.await,
         }
-        shared.wake.notified().await;
     }
 }
 
 fn wanted_of(ahead: &ReadAhead) -> Vec<usize> {
-    ahead.wanted().into_iter().map(|shard| shard as usize).collect()
+    ahead
+        .wanted()
+        .into_iter()
+        .map(|shard| shard as usize)
+        .collect()
 }
 
-/// When a shard is tried again for which the cache had no room.
-enum NextTry {
-    /// Another one has been given up.
-    AtOnce,
-    /// Others that are in use may go.
-    Later,
-    /// Nobody waits for it: it is not being fetched any more.
-    Never,
+fn reader_gone() -> Failure {
+    Failure::lasting("nobody reads it any more")
 }
 
-/// Fetches one shard and gives it to all who wait.
-async fn fetch(shared: Arc<Shared>, ahead: Arc<ReadAhead>, number: usize) {
-    let since = Instant::now();
-    let outcome = loop {
-        match shared.downloader.bring(&shared.shards[number]).await {
-            Ok(Fetched::Held(held)) => break Ok(Arc::new(held)),
-            Err(failure) => break Err(failure),
-            Ok(Fetched::NoRoom) => (),
-        }
-        match shared.without_room(number, &wanted_of(&ahead)) {
-            NextTry::AtOnce => (),
-            NextTry::Never => return,
-            NextTry::Later if since.elapsed() > shared.downloader.patience_with_others() => {
-                break Err(shared.no_room());
-            }
-            NextTry::Later => sleep(LOOK).await,
-        }
+/// Fetches one shard, or waits until another program has, and gives it to all who wait.
+async fn fetch(shared: Arc<Shared>, number: usize, part: Option<Part>) {
+    let (shard, downloader) = (&shared.shards[number], &shared.downloader);
+    let fetched = match part {
+        Some(part) => downloader
+            .complete(shard, part)
+            .await
+            .and_then(|()| downloader.held(shard)),
+        None => downloader.wait_for_others(shard).await,
     };
-    shared.finish(number, outcome);
+    match fetched.transpose() {
+        Some(fetched) => shared.finish(number, fetched.map(Arc::new)),
+        // It has gone again, or is ours to fetch now.
+        None => {
+            shared.lock().fetching.remove(&number);
+            shared.wake.notify_one();
+        }
+    }
 }
 
 impl Shared {
@@ -174,38 +185,76 @@ impl Shared {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// The shard to begin with next, which then counts as being fetched.
-    fn next(&self, wanted: &[usize]) -> Option<usize> {
-        let mut state = self.lock();
-        state.close_idle(wanted);
-        let of_those_who_wait = state.fetching.values().filter(|demanded| **demanded).count();
-        let ahead = state.fetching.len() - of_those_who_wait;
-        let is_new = |number: &usize| !state.held.contains_key(number) && !state.fetching.contains_key(number);
-        let awaited = state.waiting.keys().copied().find(|number| is_new(number));
-        let (number, demanded) = match awaited.filter(|_| of_those_who_wait < MOST_DEMANDED) {
-            Some(number) => (number, true),
-            None if ahead >= MOST_AHEAD || state.full => return None,
-            None => {
-                let can_come = |number: &usize| is_new(number) && !state.failed.contains(number);
-                (wanted.iter().copied().find(can_come)?, false)
-            }
-        };
-        state.fetching.insert(number, demanded);
-        Some(number)
+    /// Begins what can be begun; whether somebody waits for room in the cache.
+    fn begin(self: &Arc<Self>, wanted: &[usize]) -> bool {
+        let mut starving = Vec::new();
+        while let Some((number, demanded)) = self.next(wanted, &starving) {
+            let part = match self.downloader.attempt(&self.shards[number]) {
+                Ok(Attempt::Held(held)) => {
+                    self.finish(number, Ok(Arc::new(held)));
+                    continue;
+                }
+                Err(failure) => {
+                    self.finish(number, Err(failure));
+                    continue;
+                }
+                Ok(Attempt::Begun(part)) => Some(part),
+                Ok(Attempt::Elsewhere) => None,
+                // What comes later in the lists must not take the room of what is needed first.
+                Ok(Attempt::NoRoom) if !demanded => break,
+                Ok(Attempt::NoRoom) => {
+                    if self.without_room(number, wanted) {
+                        starving.push(number);
+                    }
+                    continue;
+                }
+            };
+            let mut state = self.lock();
+            state.fetching.insert(number, demanded);
+            state.starving = None;
+            tokio::spawn(fetch(Arc::clone(self), number, part));
+        }
+        !starving.is_empty()
     }
 
-    fn without_room(&self, number: usize, wanted: &[usize]) -> NextTry {
+    /// The shard to begin with next, and whether somebody waits for it. Nothing is fetched ahead while others starve.
+    fn next(&self, wanted: &[usize], starving: &[usize]) -> Option<(usize, bool)> {
         let mut state = self.lock();
-        let awaited = state.waiting.contains_key(&number);
-        if state.release(wanted, awaited) {
-            return NextTry::AtOnce;
+        state.let_go(wanted);
+        let demanded = state
+            .fetching
+            .values()
+            .filter(|demanded| **demanded)
+            .count();
+        let ahead = state.fetching.len() - demanded;
+        let is_new = |number: &usize| {
+            !state.open.contains_key(number) && !state.fetching.contains_key(number)
+        };
+        let mut awaited = state.waiting.keys().copied();
+        let awaited = awaited.find(|number| is_new(number) && !starving.contains(number));
+        match awaited.filter(|_| demanded < MOST_DEMANDED) {
+            Some(number) => Some((number, true)),
+            None if ahead >= MOST_AHEAD || !starving.is_empty() => None,
+            None => {
+                let can_come = |number: &usize| is_new(number) && !state.failed.contains(number);
+                Some((wanted.iter().copied().find(can_come)?, false))
+            }
         }
-        if awaited {
-            return NextTry::Later;
+    }
+
+    /// Makes room for a shard that somebody waits for; whether others that are in use have to go first.
+    fn without_room(&self, number: usize, wanted: &[usize]) -> bool {
+        let mut state = self.lock();
+        if state.release_last(wanted) {
+            return false;
         }
-        state.fetching.remove(&number);
-        state.full = true;
-        NextTry::Never
+        let since = *state.starving.get_or_insert_with(Instant::now);
+        drop(state);
+        let in_time = since.elapsed() < self.downloader.patience_with_others();
+        if !in_time {
+            self.finish(number, Err(self.no_room()));
+        }
+        in_time
     }
 
     fn finish(&self, number: usize, outcome: Outcome) {
@@ -215,9 +264,9 @@ impl Shared {
         let waiting = state.waiting.remove(&number).unwrap_or_default();
         match &outcome {
             Ok(held) => {
-                let held = Arc::clone(held);
-                let used = state.next_use();
-                state.held.insert(number, Open { held, used });
+                let read = Arc::downgrade(held);
+                let kept = Some(Arc::clone(held));
+                state.open.insert(number, Open { kept, read });
             }
             Err(failure) if waiting.is_empty() => {
                 let address = &self.shards[number].address.text;
@@ -226,26 +275,27 @@ impl Shared {
             }
             Err(_) => (),
         }
-        state.full = false;
         drop(state);
-        for send in waiting {
-            // Whoever has waited may be gone.
-            let _ = send.send(outcome.clone());
+        for waiting in waiting {
+            // Whoever has waited may have panicked.
+            let _ = waiting.send.send(outcome.clone());
         }
         self.wake.notify_one();
     }
 
-    /// Lets those go who wait for shards that no reader will come to.
-    fn forsake(&self, forsaken: &[u32]) {
+    /// Looks at what readers have announced, and lets those go who wait for one that is gone.
+    fn announced(&self, gone: Option<Reader>) {
         let mut state = self.lock();
-        state.full = false;
-        let waiting: Vec<_> = forsaken
-            .iter()
-            .filter_map(|number| state.waiting.remove(&(*number as usize)))
-            .collect();
+        let let_go = |waiting: &mut Vec<Waiting>| {
+            let gone = waiting.extract_if(.., |waiting| gone.is_some() && waiting.reader == gone);
+            gone.collect::<Vec<_>>()
+        };
+        let let_go: Vec<_> = state.waiting.values_mut().flat_map(let_go).collect();
+        state.waiting.retain(|_, waiting| !waiting.is_empty());
         drop(state);
-        for send in waiting.into_iter().flatten() {
-            let _ = send.send(Err(Failure::lasting("its reader has ended")));
+        for waiting in let_go {
+            // Whoever has waited may have panicked.
+            let _ = waiting.send.send(Err(reader_gone()));
         }
         self.wake.notify_one();
     }
@@ -262,42 +312,24 @@ impl Shared {
 }
 
 impl State {
-    fn next_use(&mut self) -> u64 {
-        self.uses += 1;
-        self.uses
+    fn at_hand(&self, number: usize) -> Option<Arc<Held>> {
+        self.open.get(&number)?.read.upgrade()
     }
 
-    fn touch(&mut self, number: usize) -> Option<Arc<Held>> {
-        let used = self.next_use();
-        let open = self.held.get_mut(&number)?;
-        open.used = used;
-        Some(Arc::clone(&open.held))
+    /// Keeps what is announced alone.
+    fn let_go(&mut self, wanted: &[usize]) {
+        self.open.retain(|number, open| {
+            open.kept = open.read.upgrade().filter(|_| wanted.contains(number));
+            open.read.strong_count() > 0
+        });
     }
 
-    /// Shards that nobody has announced, those first that were not used for longest.
-    fn idle(&self, wanted: &[usize]) -> Vec<usize> {
-        let idle = self.held.iter().filter(|(number, _)| !wanted.contains(number));
-        let mut idle: Vec<_> = idle.map(|(number, open)| (open.used, *number)).collect();
-        idle.sort_unstable();
-        idle.into_iter().map(|(_, number)| number).collect()
-    }
-
-    fn close_idle(&mut self, wanted: &[usize]) {
-        let idle = self.idle(wanted);
-        for number in &idle[..idle.len().saturating_sub(MOST_IDLE)] {
-            self.held.remove(number);
-        }
-    }
-
-    /// Gives up a shard, so that its room can be used: one that nobody has announced, or, for somebody who waits, the one that
-    /// will be read last. Whether there was one.
-    fn release(&mut self, wanted: &[usize], awaited: bool) -> bool {
-        let last_wanted = || {
-            let mut last = wanted.iter().rev();
-            last.find(|number| self.held.contains_key(number)).copied()
-        };
-        let idle = self.idle(wanted).first().copied();
-        let released = idle.or_else(|| last_wanted().filter(|_| awaited));
-        released.is_some_and(|number| self.held.remove(&number).is_some())
+    /// Gives up the shard that will be read last, so that somebody who waits can use its room. Whether there was one.
+    fn release_last(&mut self, wanted: &[usize]) -> bool {
+        let mut last = wanted.iter().rev();
+        last.any(|number| {
+            let open = self.open.get_mut(number);
+            open.is_some_and(|open| open.kept.take().is_some())
+        })
     }
 }

@@ -76,7 +76,8 @@ impl Part {
                 index.map_err(|failure| self.error(number, failure))?
             }
         };
-        self.check(number, &index).map_err(|failure| self.error(number, failure))?;
+        self.check(number, &index)
+            .map_err(|failure| self.error(number, failure))?;
         Ok(slot.index.get_or_init(|| index))
     }
 
@@ -95,7 +96,10 @@ impl Part {
         if index.len() as u64 == counted {
             return Ok(());
         }
-        let reason = format!("expected {counted} images, as an index beside the shards says, found {}", index.len());
+        let reason = format!(
+            "expected {counted} images, as an index beside the shards says, found {}",
+            index.len()
+        );
         Err(Failure::lasting(reason).hint("write the index (index.json) anew, or take it away, so that all shards are counted once"))
     }
 
@@ -150,7 +154,10 @@ impl RemoteImages {
         let held = held.map_err(|failure| self.part.error(shard, failure))?;
         let entry = self.part.index(shard)?.entry(place);
         if self.class_names.is_empty() && entry.label != UNLABELLED {
-            let reason = format!("expected no label, as in the first shard, found one for `{}`", entry.name);
+            let reason = format!(
+                "expected no label, as in the first shard, found one for `{}`",
+                entry.name
+            );
             let failure = Failure::lasting(reason).hint("put labels into all shards or into none");
             return Err(self.part.error(shard, failure));
         }

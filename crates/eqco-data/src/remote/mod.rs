@@ -72,7 +72,9 @@ impl Remote {
         let paths = addresses.iter().map(|address| PathBuf::from(&address.text));
         let (train, test) = by_name(Path::new(source), paths.collect())?;
         let of = |paths: &[PathBuf]| -> Vec<Address> {
-            let ours = addresses.iter().filter(|address| paths.contains(&PathBuf::from(&address.text)));
+            let ours = addresses
+                .iter()
+                .filter(|address| paths.contains(&PathBuf::from(&address.text)));
             ours.cloned().collect()
         };
         let (chosen, train) = match split {
@@ -92,7 +94,12 @@ impl Remote {
     }
 
     /// Counts what is in the shards, and finds the names of their classes.
-    fn images(&self, source: &str, mut part: Part, train: Vec<Address>) -> Result<RemoteImages, DataError> {
+    fn images(
+        &self,
+        source: &str,
+        mut part: Part,
+        train: Vec<Address>,
+    ) -> Result<RemoteImages, DataError> {
         let first = Path::new(&part.shards()[0].address.text).to_path_buf();
         check_one_split([part.index(0)?], &first)?;
         if !is_labelled([part.index(0)?], &first)? {
@@ -153,8 +160,10 @@ impl Remote {
             None => Ok(()),
             Some(shard) => {
                 let size = shard.identity.size;
-                let reason = format!("{size} bytes, more than the {room} that the cache has room for");
-                let failure = Failure::lasting(reason).hint("give the cache more room with EQCO_SHARD_CACHE_GIB");
+                let reason =
+                    format!("{size} bytes, more than the {room} that the cache has room for");
+                let failure = Failure::lasting(reason)
+                    .hint("give the cache more room with EQCO_SHARD_CACHE_GIB");
                 Err(error(&shard.address.text, failure))
             }
         }
@@ -164,7 +173,8 @@ impl Remote {
     fn counted(&self, part: &Part) -> Result<Option<Vec<u32>>, DataError> {
         let addresses: Vec<&Address> = part.shards().iter().map(|shard| &shard.address).collect();
         for name in sample_counts::names(&addresses) {
-            let Some((address, text)) = small_file(part, &name, 0, sample_counts::MOST_BYTES)? else {
+            let Some((address, text)) = small_file(part, &name, 0, sample_counts::MOST_BYTES)?
+            else {
                 continue;
             };
             match sample_counts::parse(&text, &addresses) {
@@ -178,7 +188,9 @@ impl Remote {
     fn class_names(&self, part: &Part) -> Result<Option<ClassNames>, DataError> {
         for levels in [0, 1] {
             for name in ["classes.txt", "classes.json"] {
-                if let Some((address, text)) = small_file(part, name, levels, ClassNames::MOST_BYTES)? {
+                if let Some((address, text)) =
+                    small_file(part, name, levels, ClassNames::MOST_BYTES)?
+                {
                     return ClassNames::parse(Path::new(&address), &text).map(Some);
                 }
             }
@@ -190,7 +202,10 @@ impl Remote {
 fn images_of(source: &str, names: Vec<String>, part: Part) -> Result<RemoteImages, DataError> {
     let images = RemoteImages::new(source, names, part);
     match crate::Dataset::len(&images) {
-        0 => Err(error(source, Failure::lasting("no image (.jpg, .jpeg, .png or .webp) in any shard"))),
+        0 => Err(error(
+            source,
+            Failure::lasting("no image (.jpg, .jpeg, .png or .webp) in any shard"),
+        )),
         _ => Ok(images),
     }
 }
@@ -218,8 +233,14 @@ fn small_file(
 /// The indices of all shards, each of which is read unless its index was kept.
 fn all_indices(part: &Part) -> Result<Vec<&Index>, DataError> {
     let count = part.shards().len();
-    let unknown: Vec<u32> = (0..count).filter(|&number| !part.is_known(number)).map(|number| number as u32).collect();
-    let bytes: u64 = unknown.iter().map(|&number| part.shards()[number as usize].identity.size).sum();
+    let unknown: Vec<u32> = (0..count)
+        .filter(|&number| !part.is_known(number))
+        .map(|number| number as u32)
+        .collect();
+    let bytes: u64 = unknown
+        .iter()
+        .map(|&number| part.shards()[number as usize].identity.size)
+        .sum();
     let progress = progress_bar(bytes);
     if !unknown.is_empty() {
         tracing::info!(
@@ -229,7 +250,10 @@ fn all_indices(part: &Part) -> Result<Vec<&Index>, DataError> {
         );
     }
     let depth = unknown.len();
-    let reading = part.fetcher().ahead().begin(unknown.clone(), depth.min(MOST_QUESTIONS));
+    let reading = part
+        .fetcher()
+        .ahead()
+        .begin(unknown.clone(), depth.min(MOST_QUESTIONS));
     for (done, &number) in unknown.iter().enumerate() {
         progress.set_message(format!("{} of {} shards", done + 1, unknown.len()));
         part.index(number as usize)?;
@@ -241,7 +265,11 @@ fn all_indices(part: &Part) -> Result<Vec<&Index>, DataError> {
 }
 
 fn class_count(indices: &[&Index]) -> usize {
-    indices.iter().map(|index| index.class_count()).max().unwrap_or(0)
+    indices
+        .iter()
+        .map(|index| index.class_count())
+        .max()
+        .unwrap_or(0)
 }
 
 fn error(address: &str, failure: Failure) -> DataError {

@@ -19,7 +19,10 @@ pub(super) struct Network {
 impl Network {
     pub(super) fn start() -> Result<Self, Failure> {
         let failure = |error| Failure::lasting(format!("no thread for transfers: {error}"));
-        let runtime = Builder::new_current_thread().enable_all().build().map_err(failure)?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(failure)?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = thread::Builder::new().name("transfers".to_owned());

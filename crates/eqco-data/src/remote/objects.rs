@@ -123,7 +123,12 @@ impl Objects {
                 let options = ClientOptions::new().with_allow_http(address.starts_with("http:"));
                 let builder = HttpBuilder::new().with_url(address.as_str());
                 let builder = builder.with_client_options(options).with_retry(retry);
-                Arc::new(builder.with_http_connector(connector).build().map_err(failure)?)
+                Arc::new(
+                    builder
+                        .with_http_connector(connector)
+                        .build()
+                        .map_err(failure)?,
+                )
             }
             Origin::Bucket(bucket) => {
                 let mut builder = AmazonS3Builder::new();
@@ -138,7 +143,12 @@ impl Objects {
                     let hint = "check AWS_ENDPOINT_URL, AWS_REGION and AWS's other variables";
                     Failure::lasting("the store's settings are wrong").hint(hint)
                 };
-                Arc::new(builder.with_http_connector(connector).build().map_err(wrong)?)
+                Arc::new(
+                    builder
+                        .with_http_connector(connector)
+                        .build()
+                        .map_err(wrong)?,
+                )
             }
         })
     }
@@ -181,8 +191,12 @@ fn refusal_means(refusal: &Refusal) -> Failure {
     let failure = Failure::new(kind, refusal.to_string());
     match (refusal.status, &refusal.region) {
         (StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED, _) => failure.hint(WHO_ASKS),
-        (StatusCode::NOT_FOUND, _) => failure.hint("check the address, and that all numbers of the pattern are there"),
-        (_, Some(region)) => failure.hint(format!("the bucket is in another region: set AWS_REGION={region}")),
+        (StatusCode::NOT_FOUND, _) => {
+            failure.hint("check the address, and that all numbers of the pattern are there")
+        }
+        (_, Some(region)) => failure.hint(format!(
+            "the bucket is in another region: set AWS_REGION={region}"
+        )),
         _ => failure,
     }
 }

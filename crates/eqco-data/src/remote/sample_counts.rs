@@ -26,7 +26,9 @@ struct CountedShard {
 /// before shards are uploaded.
 pub(super) fn parse(text: &[u8], shards: &[&Address]) -> Result<Vec<u32>, String> {
     let counted: CountedShards = serde_json::from_slice(text).map_err(|error| {
-        format!("expected {{\"shardlist\": [{{\"url\": ..., \"nsamples\": ...}}, ...]}}, found {error}")
+        format!(
+            "expected {{\"shardlist\": [{{\"url\": ..., \"nsamples\": ...}}, ...]}}, found {error}"
+        )
     })?;
     let mut counts = BTreeMap::new();
     for shard in &counted.shardlist {
@@ -48,10 +50,15 @@ pub(super) fn names(shards: &[&Address]) -> Vec<String> {
     let first = shards.first().map_or("", |shard| shard.name());
     let is_common = |end: &usize| {
         let begin = &first.as_bytes()[..*end];
-        shards.iter().all(|shard| shard.name().as_bytes().starts_with(begin))
+        shards
+            .iter()
+            .all(|shard| shard.name().as_bytes().starts_with(begin))
     };
     let common = (0..=first.len()).rev().find(is_common).unwrap_or(0);
-    let common = first.get(..common).unwrap_or_default().trim_end_matches(".tar");
+    let common = first
+        .get(..common)
+        .unwrap_or_default()
+        .trim_end_matches(".tar");
     let common = common.trim_end_matches(|c: char| !c.is_ascii_alphabetic());
     if !common.is_empty() {
         names.extend([format!("{common}-index.json"), format!("{common}.json")]);
@@ -103,9 +110,18 @@ mod tests {
             {"url": "val-0.tar", "nsamples": 9}]}"#;
         assert_eq!(counts(text).unwrap(), [5, 7]);
         for (text, expected) in [
-            (r#"{"shardlist": [{"url": "train-1.tar", "nsamples": 7}]}"#, "none called `train-0.tar`"),
-            (r#"{"shardlist": [{"url": "a", "nsamples": 7}, {"url": "b/a", "nsamples": 7}]}"#, "`a` twice"),
-            (r#"{"shardlist": [{"url": "a", "nsamples": -7}]}"#, "found invalid value"),
+            (
+                r#"{"shardlist": [{"url": "train-1.tar", "nsamples": 7}]}"#,
+                "none called `train-0.tar`",
+            ),
+            (
+                r#"{"shardlist": [{"url": "a", "nsamples": 7}, {"url": "b/a", "nsamples": 7}]}"#,
+                "`a` twice",
+            ),
+            (
+                r#"{"shardlist": [{"url": "a", "nsamples": -7}]}"#,
+                "found invalid value",
+            ),
             ("[", "found EOF"),
         ] {
             let problem = counts(text).unwrap_err();
@@ -116,9 +132,15 @@ mod tests {
     #[test]
     fn files_are_looked_for_by_what_shards_share() {
         for (pattern, expected) in [
-            ("s3://b/train-{00..12}.tar", vec!["index.json", "train-index.json", "train.json"]),
+            (
+                "s3://b/train-{00..12}.tar",
+                vec!["index.json", "train-index.json", "train.json"],
+            ),
             ("s3://b/{000..123}.tar", vec!["index.json"]),
-            ("s3://b/cc-ä-{1..2}.tar", vec!["index.json", "cc-index.json", "cc.json"]),
+            (
+                "s3://b/cc-ä-{1..2}.tar",
+                vec!["index.json", "cc-index.json", "cc.json"],
+            ),
         ] {
             let shards = addresses(pattern);
             assert_eq!(names(&shards.iter().collect::<Vec<_>>()), expected);

@@ -41,7 +41,10 @@ impl S3Settings {
     /// Variables such as `AWS_ACCESS_KEY_ID`; others are left out.
     pub fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
         let ours = variables.into_iter();
-        Self(ours.filter(|(name, value)| name.starts_with("AWS_") && !value.is_empty()).collect())
+        Self(
+            ours.filter(|(name, value)| name.starts_with("AWS_") && !value.is_empty())
+                .collect(),
+        )
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -73,7 +76,9 @@ impl RemoteSettings {
         .map_err(|reason| DataError::Remote {
             address: "the cache of shards".to_owned(),
             reason,
-            hint: Some(format!("set {FOLDER_VARIABLE} to a folder, and {ROOM_VARIABLE} to its room")),
+            hint: Some(format!(
+                "set {FOLDER_VARIABLE} to a folder, and {ROOM_VARIABLE} to its room"
+            )),
         })?;
         settings.s3 = S3Settings::new(variables.filter_map(text));
         Ok(settings)
@@ -83,7 +88,9 @@ impl RemoteSettings {
         let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
         let usual = || Some(cache_folder()?.join("eqco").join("shards"));
         let cache = folder.or_else(usual).ok_or_else(|| {
-            format!("there is no folder to keep shards in: {FOLDER_VARIABLE} is not set, nor is HOME")
+            format!(
+                "there is no folder to keep shards in: {FOLDER_VARIABLE} is not set, nor is HOME"
+            )
         })?;
         let cache_bytes = match gib.filter(|gib| !gib.is_empty()) {
             None => 32 * GIB,
@@ -106,9 +113,9 @@ fn bytes_of(gib: &str) -> Result<u64, String> {
     let bytes = number.map(|number| number * GIB as f64);
     // Below 2^63, beyond which no file system goes.
     let bytes = bytes.filter(|bytes| (1.0..9.0e18).contains(bytes));
-    bytes.map(|bytes| bytes as u64).ok_or_else(|| {
-        format!("{ROOM_VARIABLE}: expected a number of GiB above 0, got `{gib}`")
-    })
+    bytes
+        .map(|bytes| bytes as u64)
+        .ok_or_else(|| format!("{ROOM_VARIABLE}: expected a number of GiB above 0, got `{gib}`"))
 }
 
 #[cfg(test)]
@@ -117,15 +124,17 @@ mod tests {
 
     #[test]
     fn room_is_read_from_its_variable() {
-        let settings = |gib: Option<&str>| {
-            RemoteSettings::in_folder(Some("/c".into()), gib.map(Into::into))
-        };
+        let settings =
+            |gib: Option<&str>| RemoteSettings::in_folder(Some("/c".into()), gib.map(Into::into));
         assert_eq!(settings(None).unwrap().cache_bytes, 32 << 30);
         assert_eq!(settings(Some("0.5")).unwrap().cache_bytes, 512 << 20);
         assert_eq!(settings(Some("500")).unwrap().cache_bytes, 500 << 30);
         for wrong in ["0", "-1", "many", "nan", "1e30"] {
             let error = settings(Some(wrong)).unwrap_err();
-            assert!(error.contains("EQCO_SHARD_CACHE_GIB") && error.contains(wrong), "{error}");
+            assert!(
+                error.contains("EQCO_SHARD_CACHE_GIB") && error.contains(wrong),
+                "{error}"
+            );
         }
         assert_eq!(settings(None).unwrap().cache, PathBuf::from("/c"));
     }

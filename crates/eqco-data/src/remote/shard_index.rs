@@ -33,14 +33,21 @@ pub(super) fn of(cache: &ShardCache, key: &Key, held: &Held) -> Result<Index, Fa
 fn keep(path: &Path, contents: &str, index: &Index) {
     if let Err(error) = keep_index(path, contents, index) {
         let path = path.display();
-        tracing::warn!("the index of a shard cannot be kept, so that it will be made again: {path}: {error}");
+        tracing::warn!(
+            "the index of a shard cannot be kept, so that it will be made again: {path}: {error}"
+        );
     }
 }
 
 /// What is wrong with a shard, without the name that it has in the cache.
 fn unfit(error: &DataError) -> Failure {
     let reason = match error {
-        DataError::Archive { expected, found, .. } | DataError::Labels { expected, found, .. } => {
+        DataError::Archive {
+            expected, found, ..
+        }
+        | DataError::Labels {
+            expected, found, ..
+        } => {
             format!("expected {expected}, found {found}")
         }
         error => error.to_string(),

@@ -8,8 +8,12 @@ mod transfers;
 
 use std::io::Cursor;
 use std::path::Path;
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
+use eqco_data::loader::{Loader, LoaderConfig};
+use eqco_data::recipe::{Recipe, RecipeConfig, RecipeName};
 use eqco_data::remote::{Remote, RemoteImages, RemoteSettings, S3Settings};
 use eqco_data::{DataError, Dataset, Split};
 use image::{ImageBuffer, ImageFormat, Rgb};
@@ -20,7 +24,8 @@ use server::Server;
 
 /// A picture that tells its number.
 fn png(number: u32) -> Vec<u8> {
-    let picture = ImageBuffer::from_pixel(3, 2, Rgb([(number % 256) as u8, (number / 256) as u8, 7]));
+    let picture =
+        ImageBuffer::from_pixel(3, 2, Rgb([(number % 256) as u8, (number / 256) as u8, 7]));
     let mut file = Cursor::new(Vec::new());
     picture.write_to(&mut file, ImageFormat::Png).unwrap();
     file.into_inner()
@@ -41,7 +46,8 @@ fn archive(files: &[(String, Vec<u8>)]) -> Vec<u8> {
 fn shard(numbers: impl Iterator<Item = u32>, label: impl Fn(u32) -> Option<u32>) -> Vec<u8> {
     let samples = numbers.flat_map(|number| {
         let image = (format!("{number:05}.png"), png(number));
-        let label = label(number).map(|label| (format!("{number:05}.cls"), label.to_string().into()));
+        let label =
+            label(number).map(|label| (format!("{number:05}.cls"), label.to_string().into()));
         [Some(image), label].into_iter().flatten()
     });
     archive(&samples.collect::<Vec<_>>())
@@ -53,14 +59,21 @@ fn unlabelled(counts: &[u32]) -> Vec<(String, Vec<u8>)> {
     let shards = counts.iter().enumerate().map(|(number, count)| {
         let numbers = begin..begin + count;
         begin = numbers.end;
-        (format!("set/train-{number:04}.tar"), shard(numbers, |_| None))
+        (
+            format!("set/train-{number:04}.tar"),
+            shard(numbers, |_| None),
+        )
     });
     shards.collect()
 }
 
 /// What [`unlabelled`] shards are called on a server.
 fn pattern(server: &Server, count: usize) -> String {
-    format!("{}/set/train-{{0000..{:04}}}.tar", server.address, count - 1)
+    format!(
+        "{}/set/train-{{0000..{:04}}}.tar",
+        server.address,
+        count - 1
+    )
 }
 
 /// Quick to give up, with a cache that holds everything.
@@ -73,6 +86,46 @@ fn settings(cache: &TempDir) -> RemoteSettings {
         patience: Duration::from_secs(30),
         s3: S3Settings::default(),
     }
+}
+
+/// The same with a cache for so many shards of four pictures.
+fn with_room_for(shards: u64, settings: &RemoteSettings) -> RemoteSettings {
+    RemoteSettings {
+        cache_bytes: shards * unlabelled(&[4])[0].1.len() as u64,
+        ..settings.clone()
+    }
+}
+
+/// A loader of one view, so that a batch tells its samples.
+fn try_loader(images: &Arc<dyn Dataset>, config: LoaderConfig) -> Result<Loader, DataError> {
+    let recipe = Recipe::new(RecipeConfig::new(RecipeName::Eval, 8)).unwrap();
+    Loader::new(Arc::clone(images), vec![recipe], config)
+}
+
+fn loader(images: &Arc<dyn Dataset>, config: LoaderConfig) -> Loader {
+    try_loader(images, config).unwrap()
+}
+
+fn config(batch_size: usize, workers: usize, shard_window: usize) -> LoaderConfig {
+    LoaderConfig {
+        batch_size,
+        workers,
+        shard_window,
+        seed: 11,
+        max_bad_share: 0.0,
+        ..LoaderConfig::default()
+    }
+}
+
+/// Waits until something is so, which it must become.
+fn wait_until(what: impl Fn() -> bool) {
+    for _ in 0..3000 {
+        if what() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("it never came about");
 }
 
 fn folder() -> TempDir {
@@ -93,14 +146,22 @@ fn told(error: &DataError) -> String {
 }
 
 fn failure(settings: &RemoteSettings, source: &str) -> String {
-    told(&open(settings, source, Split::Train).err().expect("must not open"))
+    told(
+        &open(settings, source, Split::Train)
+            .err()
+            .expect("must not open"),
+    )
 }
 
 /// All images are the numbered ones, byte for byte.
 fn expect_all(images: &dyn Dataset, count: u32) {
     assert_eq!(images.len(), count as usize);
     for number in 0..count {
-        assert_eq!(images.encoded(number as usize).unwrap().unwrap(), png(number), "{number}");
+        assert_eq!(
+            images.encoded(number as usize).unwrap().unwrap(),
+            png(number),
+            "{number}"
+        );
     }
 }
 

@@ -73,7 +73,11 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
-        let shared = Arc::new((files.into_iter().collect::<Files>(), deed, Arc::clone(&asked)));
+        let shared = Arc::new((
+            files.into_iter().collect::<Files>(),
+            deed,
+            Arc::clone(&asked),
+        ));
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let shared = Arc::clone(&shared);
@@ -161,7 +165,15 @@ fn answer(stream: TcpStream, files: &Files, asked: &Asked, deed: &Deed, sent: &d
         return write(stream, asked, status, &headers, (file, range), deed, sent);
     };
     let text = deed.text.as_bytes();
-    write(stream, asked, status, &[], (text, 0..text.len()), deed, sent);
+    write(
+        stream,
+        asked,
+        status,
+        &[],
+        (text, 0..text.len()),
+        deed,
+        sent,
+    );
 }
 
 fn write(
@@ -174,9 +186,14 @@ fn write(
     sent: &dyn Fn(usize),
 ) {
     let length = deed.length.unwrap_or(range.len() as u64);
-    let mut head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n");
+    let mut head =
+        format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n");
     let deeds = deed.headers.iter().map(|(name, value)| (name, value));
-    for (name, value) in headers.iter().map(|(name, value)| (name, value)).chain(deeds) {
+    for (name, value) in headers
+        .iter()
+        .map(|(name, value)| (name, value))
+        .chain(deeds)
+    {
         head += &format!("{name}: {value}\r\n");
     }
     head += "\r\n";

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use eqco_data::Dataset;
-
 use super::server::{Asked, Deed, Server};
 use super::*;
 
@@ -23,8 +21,14 @@ fn what_breaks_twice_is_resumed_and_no_byte_comes_twice() {
     expect_all(&train(&settings(&cache), &pattern(&server, 2)), 16);
     for name in ["train-0000.tar", "train-0001.tar"] {
         let transfers = server.transfers(name);
-        let parts: Vec<_> = transfers.iter().map(|asked| (asked.first, asked.sent)).collect();
-        assert_eq!(parts, [(None, 3000), (Some(3000), 3000), (Some(6000), size - 6000)]);
+        let parts: Vec<_> = transfers
+            .iter()
+            .map(|asked| (asked.first, asked.sent))
+            .collect();
+        assert_eq!(
+            parts,
+            [(None, 3000), (Some(3000), 3000), (Some(6000), size - 6000)]
+        );
     }
 }
 
@@ -40,7 +44,10 @@ fn what_always_breaks_is_given_up_with_its_place() {
     let shard = format!("{}/set/train-0000.tar", server.address);
     assert!(text.starts_with(&shard), "{text}");
     assert!(text.contains("at byte 4000 of "), "{text}");
-    assert!(text.contains("gave up after 4 tries") && text.contains("what has come is kept"), "{text}");
+    assert!(
+        text.contains("gave up after 4 tries") && text.contains("what has come is kept"),
+        "{text}"
+    );
     assert_eq!(server.transfers(".tar").len(), 4);
     // A later run goes on with it.
     failure(&settings(&cache), &source);
@@ -56,9 +63,14 @@ fn a_server_that_is_busy_is_asked_again() {
     });
     let cache = folder();
     expect_all(&train(&settings(&cache), &pattern(&server, 1)), 4);
-    let server = Server::start(unlabelled(&[4]), |_, _| Deed::status("500 Internal Server Error"));
+    let server = Server::start(unlabelled(&[4]), |_, _| {
+        Deed::status("500 Internal Server Error")
+    });
     let text = failure(&settings(&cache), &pattern(&server, 1));
-    assert!(text.contains("the server answered 500 Internal Server Error; gave up after 4 tries"), "{text}");
+    assert!(
+        text.contains("the server answered 500 Internal Server Error; gave up after 4 tries"),
+        "{text}"
+    );
     assert_eq!(server.asked().len(), 4);
 }
 
@@ -77,19 +89,31 @@ fn silence_ends_at_some_time() {
             ..settings(&cache)
         };
         let text = failure(&settings, &pattern(&server, 1));
-        assert!(text.contains("nothing came for 0.1 s; gave up after 2 tries"), "{text}");
+        assert!(
+            text.contains("nothing came for 0.1 s; gave up after 2 tries"),
+            "{text}"
+        );
     }
     let nobody = "http://127.0.0.1:1/set/a.tar";
     let cache = folder();
     let text = failure(&settings(&cache), nobody);
-    assert!(text.starts_with(nobody) && text.contains("gave up after 4 tries"), "{text}");
+    assert!(
+        text.starts_with(nobody) && text.contains("gave up after 4 tries"),
+        "{text}"
+    );
 }
 
 #[test]
 fn refusals_are_not_asked_again() {
     for (status, expected) in [
-        ("404 Not Found", "the server answered 404 Not Found | check the address"),
-        ("403 Forbidden", "the server answered 403 Forbidden | for s3://, set AWS_ACCESS_KEY_ID"),
+        (
+            "404 Not Found",
+            "the server answered 404 Not Found | check the address",
+        ),
+        (
+            "403 Forbidden",
+            "the server answered 403 Forbidden | for s3://, set AWS_ACCESS_KEY_ID",
+        ),
         ("400 Bad Request", "the server answered 400 Bad Request"),
     ] {
         let server = Server::start(unlabelled(&[4, 4]), move |asked, _| {
@@ -100,7 +124,10 @@ fn refusals_are_not_asked_again() {
         });
         let cache = folder();
         let text = failure(&settings(&cache), &pattern(&server, 2));
-        assert!(text.contains(&format!("train-0001.tar: {expected}")), "{text}");
+        assert!(
+            text.contains(&format!("train-0001.tar: {expected}")),
+            "{text}"
+        );
         assert_eq!(server.asked().len(), 2);
     }
 }
@@ -114,7 +141,10 @@ fn an_object_that_changes_is_an_error() {
     let cache = folder();
     let server = Server::start(unlabelled(&[8]), move |asked, _| other(asked));
     let text = failure(&settings(&cache), &pattern(&server, 1));
-    assert!(text.contains("the object has changed: expected ") && text.contains("version \"other\""), "{text}");
+    assert!(
+        text.contains("the object has changed: expected ") && text.contains("version \"other\""),
+        "{text}"
+    );
     assert!(text.contains("shards do not change under a run"), "{text}");
 
     // In the middle of a transfer: what has come is not mixed with the rest.
@@ -123,7 +153,10 @@ fn an_object_that_changes_is_an_error() {
         _ => other(asked),
     });
     let text = failure(&settings(&cache), &pattern(&server, 1));
-    assert!(text.contains("at byte 1000 of ") && text.contains("has changed"), "{text}");
+    assert!(
+        text.contains("at byte 1000 of ") && text.contains("has changed"),
+        "{text}"
+    );
     assert_eq!(server.transfers(".tar").len(), 2);
 
     // Between runs, it is another shard.
@@ -145,7 +178,11 @@ fn servers_without_ranges_begin_again() {
     });
     let cache = folder();
     expect_all(&train(&settings(&cache), &pattern(&server, 1)), 8);
-    let sent: Vec<_> = server.transfers(".tar").iter().map(|asked| asked.sent).collect();
+    let sent: Vec<_> = server
+        .transfers(".tar")
+        .iter()
+        .map(|asked| asked.sent)
+        .collect();
     assert_eq!((sent[0], sent[sent.len() - 1]), (3000, size));
 }
 
@@ -172,7 +209,10 @@ fn redirects_are_followed_and_not_for_ever() {
 #[test]
 fn sizes_are_checked_before_anything_is_fetched() {
     for (length, expected) in [
-        (1 << 60, "1152921504606846976 bytes, more than the 67108864 that the cache has room for"),
+        (
+            1 << 60,
+            "1152921504606846976 bytes, more than the 67108864 that the cache has room for",
+        ),
         (u64::MAX, "18446744073709551615 bytes, more than"),
     ] {
         let server = Server::start(unlabelled(&[4]), move |_, _| Deed {
@@ -181,7 +221,10 @@ fn sizes_are_checked_before_anything_is_fetched() {
         });
         let cache = folder();
         let text = failure(&settings(&cache), &pattern(&server, 1));
-        assert!(text.contains(expected) && text.contains("EQCO_SHARD_CACHE_GIB"), "{text}");
+        assert!(
+            text.contains(expected) && text.contains("EQCO_SHARD_CACHE_GIB"),
+            "{text}"
+        );
         assert!(server.transfers(".tar").is_empty());
     }
     // A length that is too large is one that never comes.
@@ -210,7 +253,10 @@ fn shards_that_lead_elsewhere_or_claim_too_much_are_refused() {
     for (content, expected) in [
         (member(b"../../a.png", 0), "found `../../a.png`"),
         (member(b"/a.png", 0), "found `/a.png`"),
-        (member(b"a.png", 1 << 32), "expected the 4294967296 bytes that the header of `a.png` claims"),
+        (
+            member(b"a.png", 1 << 32),
+            "expected the 4294967296 bytes that the header of `a.png` claims",
+        ),
         (cut[..cut.len() - 1024].to_vec(), "cut short"),
         (vec![1; 1024], "expected"),
         (vec![0; 1024], "no image"),
@@ -219,7 +265,10 @@ fn shards_that_lead_elsewhere_or_claim_too_much_are_refused() {
         let server = Server::of([("set/a.tar".to_owned(), content)]);
         let cache = folder();
         let text = failure(&settings(&cache), &format!("{}/set/a.tar", server.address));
-        assert!(text.starts_with(&server.address) && text.contains(expected), "{text}");
+        assert!(
+            text.starts_with(&server.address) && text.contains(expected),
+            "{text}"
+        );
         assert!(!cache.path().join("a.png").exists() && !Path::new("/a.png").exists());
     }
 }

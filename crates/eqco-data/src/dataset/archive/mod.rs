@@ -123,7 +123,9 @@ impl Dataset for ArchiveImages {
 
     fn shards(&self) -> Option<Shards> {
         let counts = self.index.images_of_archives();
-        let runs = (0..).zip(counts).map(|(shard, images)| Run { shard, images });
+        let runs = (0..)
+            .zip(counts)
+            .map(|(shard, images)| Run { shard, images });
         Some(Shards {
             runs: runs.filter(|run| run.images > 0).collect(),
             ahead: None,

@@ -45,14 +45,19 @@ impl ClassNames {
     /// The names that a file of this path holds.
     pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Self, DataError> {
         let Ok(text) = std::str::from_utf8(text) else {
-            return Err(DataError::labels(path, "names of classes in UTF-8", "other bytes"));
+            return Err(DataError::labels(
+                path,
+                "names of classes in UTF-8",
+                "other bytes",
+            ));
         };
         let names = if path.ends_with("classes.txt") {
             let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
             Some(lines.map(str::to_owned).collect())
         } else {
             let value = serde_json::from_str(text);
-            let value = value.map_err(|error| DataError::labels(path, "JSON", error.to_string()))?;
+            let value =
+                value.map_err(|error| DataError::labels(path, "JSON", error.to_string()))?;
             from_json(&value)
         };
         let names: Option<Vec<String>> = names;

@@ -195,7 +195,10 @@ fn tar_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
 }
 
 /// Divides shards by the words in their names. Where no name has one, all are for training.
-pub(crate) fn by_name(source: &Path, shards: Vec<PathBuf>) -> Result<(Vec<PathBuf>, Vec<PathBuf>), DataError> {
+pub(crate) fn by_name(
+    source: &Path,
+    shards: Vec<PathBuf>,
+) -> Result<(Vec<PathBuf>, Vec<PathBuf>), DataError> {
     let mut groups: [Vec<PathBuf>; 4] = Default::default();
     for shard in shards {
         let group = match split_words(&shard)[..] {
