@@ -1,7 +1,8 @@
 //! The folder of shards: whole ones, which may go when others need their room, and parts of those that are coming.
 //!
 //! Several programs share it. Whoever reads a shard, or fetches one, holds a lock on its file; what is not locked may be removed.
-//! A part is counted with the bytes that it will have, so that the shards never have more than they are allowed.
+//! A part is counted with the bytes that it will have, so that the shards never have more than they are allowed. Files get and
+//! lose their names under the lock of the folder, but for damaged ones.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -176,6 +177,8 @@ impl ShardCache {
     pub(super) fn finish(&self, key: &Key, part: &Part) -> io::Result<()> {
         // After a power failure there must be no file of the right length with other bytes.
         part.file.sync_data()?;
+        // Whoever counts must not miss it under both of its names.
+        let _folder = self.lock_folder()?;
         fs::rename(&part.path, self.whole_path(key))
     }
 

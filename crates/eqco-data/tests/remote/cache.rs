@@ -1,5 +1,6 @@
 //! The cache: never larger than it may be, shared, and filled ahead of time.
 
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -14,10 +15,14 @@ fn most_while(cache: &Path, work: impl FnOnce()) -> u64 {
         let watch = scope.spawn(|| {
             let mut most = 0;
             while !done.load(Ordering::Relaxed) {
+                // While files come and go, a list of them is of no moment that ever was.
+                let lock =
+                    File::create(cache.join(".lock")).and_then(|file| file.lock().map(|()| file));
                 most = most.max(bytes_in(cache));
+                drop(lock);
                 thread::yield_now();
             }
-            most.max(bytes_in(cache))
+            most
         });
         work();
         done.store(true, Ordering::Relaxed);
