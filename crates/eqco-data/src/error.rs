@@ -224,6 +224,11 @@ impl DataError {
         }
     }
 
+    /// Whether no image is at fault but what it comes from: others would be missing, too, and none of them is to be skipped.
+    pub fn is_of_source(&self) -> bool {
+        matches!(self, DataError::Remote { .. })
+    }
+
     /// An operating-system error with its path.
     pub(crate) fn io(path: impl AsRef<Path>, source: io::Error) -> Self {
         DataError::Io {

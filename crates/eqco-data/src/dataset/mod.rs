@@ -30,7 +30,7 @@ pub use limited::limited;
 pub use open::{known_names, open, open_as};
 pub use packed::Packed;
 pub use parquet::{CACHE_VARIABLE, DEFAULT_CACHE_BYTES, Parquet, ParquetFiles};
-pub use read_ahead::{ReadAhead, Reader, Reading, Run, Shards};
+pub use read_ahead::{ReadAhead, Reader, Reading, ReadingInOrder, Run, Shards};
 pub use subset::subset;
 pub use synthetic::Synthetic;
 

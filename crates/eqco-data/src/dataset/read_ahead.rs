@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::Dataset;
+
 /// The images of a data set that lie together, in the order of their numbers, where it matters that few such shards are read
 /// at a time.
 #[derive(Clone, Debug)]
@@ -190,6 +192,41 @@ impl Drop for Reading {
     fn drop(&mut self) {
         self.ahead.lock().lists.remove(&self.number);
         (self.ahead.changed)(Some(self.reader()));
+    }
+}
+
+/// A reader that takes all images of a data set in the order of their numbers. It does nothing where nothing has to be fetched.
+#[derive(Debug)]
+pub struct ReadingInOrder {
+    reading: Option<Reading>,
+    /// The number of images up to the end of each shard.
+    ends: Vec<usize>,
+}
+
+impl ReadingInOrder {
+    /// Has the first shards fetched.
+    pub fn begin(dataset: &dyn Dataset) -> Self {
+        let shards = dataset.shards();
+        let Some((runs, ahead)) = shards.and_then(|shards| Some((shards.runs, shards.ahead?)))
+        else {
+            let (reading, ends) = (None, Vec::new());
+            return Self { reading, ends };
+        };
+        let ends = runs.iter().scan(0, |end, run| {
+            *end += run.images as usize;
+            Some(*end)
+        });
+        Self {
+            ends: ends.collect(),
+            reading: Some(ahead.begin(runs.iter().map(|run| run.shard).collect(), 4)),
+        }
+    }
+
+    /// Says that the first `images` have been read.
+    pub fn advance(&self, images: usize) {
+        if let Some(reading) = &self.reading {
+            reading.advance(self.ends.partition_point(|&end| end <= images));
+        }
     }
 }
 

@@ -9,6 +9,9 @@ use crate::{DataError, Dataset};
 /// 16,000.
 const FETCHED_WINDOW: usize = 16;
 
+/// In natural order, where a batch may need some small ones.
+const NATURAL_WINDOW: usize = 4;
+
 /// The shards of a data set, and how many of them are mixed.
 pub(super) struct ShardReader {
     shards: Shards,
@@ -66,7 +69,7 @@ impl ShardReader {
         let reading = self.shards.ahead.as_ref().map(|ahead| {
             let mut list = order.shards.clone();
             // While the last window is read, the next epoch's first one is fetched.
-            let window = self.window.unwrap_or(1);
+            let window = self.window.unwrap_or(NATURAL_WINDOW);
             let runs = &self.shards.runs;
             let next = epoch_order(runs.len() as u32, self.window.is_some(), seed, epoch + 1);
             list.extend(

@@ -196,8 +196,7 @@ impl EpochPlan {
             let index = self.order[candidate];
             match read(index) {
                 Ok(()) => return Ok(index),
-                // No image is at fault, and all others of a shard that cannot be had would be missing, too.
-                Err(error @ DataError::Remote { .. }) => return Err(error),
+                Err(error) if error.is_of_source() => return Err(error),
                 Err(error) => shared.bad_images.note(index, &error)?,
             }
         }

@@ -33,6 +33,9 @@ const MOST_ERROR_BYTES: usize = 16 << 10;
 /// The longest that a connection may take to come about: a host that does not answer will not later.
 const MOST_CONNECT: Duration = Duration::from_secs(10);
 
+/// Where machines in clouds ask for their credentials.
+const KEYS_OF_MACHINES: &str = "169.254.169.254";
+
 /// Makes clients that wait so long for a silent server.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
@@ -148,15 +151,16 @@ impl Service {
                 "requests without TLS, which AWS_ALLOW_HTTP=true would allow",
             ));
         }
+        let asks_for_a_key = request.uri().host() == Some(KEYS_OF_MACHINES);
         let answer = timeout(self.patience, self.client.request(request)).await;
         let answer = answer.map_err(|_| self.silence())?;
-        answer.map_err(|error| {
-            let connecting = error.is_connect();
-            let kind = match connecting {
-                true => HttpErrorKind::Connect,
-                false => HttpErrorKind::Request,
-            };
-            HttpError::new(kind, error)
+        answer.map_err(|error| match error.is_connect() {
+            // Elsewhere than in a cloud, nobody is there and will be.
+            true if asks_for_a_key => {
+                refused("no key for s3:// is set, and this machine has none of its own")
+            }
+            true => HttpError::new(HttpErrorKind::Connect, error),
+            false => HttpError::new(HttpErrorKind::Request, error),
         })
     }
 

@@ -102,11 +102,11 @@ impl Remote {
     ) -> Result<RemoteImages, DataError> {
         let first = Path::new(&part.shards()[0].address.text).to_path_buf();
         check_one_split([part.index(0)?], &first)?;
-        if !is_labelled([part.index(0)?], &first)? {
-            if let Some(counts) = self.counted(&part)? {
-                part.set_counts(counts.into_iter());
-                return images_of(source, Vec::new(), part);
-            }
+        if !is_labelled([part.index(0)?], &first)?
+            && let Some(counts) = self.counted(&part)?
+        {
+            part.set_counts(counts.into_iter());
+            return images_of(source, Vec::new(), part);
         }
         let indices = all_indices(&part)?;
         check_one_split(indices.iter().copied(), &first)?;

@@ -72,7 +72,8 @@ impl Objects {
     /// What is known of an object without its bytes.
     pub(super) async fn head(&self, address: &Address) -> Result<Identity, Failure> {
         let store = self.store(&address.origin)?;
-        let meta = store.head(&address.path).await.map_err(failure)?;
+        let meta = store.head(&address.path).await;
+        let meta = meta.map_err(|error| self.failure(error, &address.origin))?;
         Ok(Identity::from(&meta))
     }
 
@@ -90,12 +91,25 @@ impl Objects {
             }
             answer => answer,
         };
-        let answer = answer.map_err(failure)?;
+        let answer = answer.map_err(|error| self.failure(error, &address.origin))?;
         Ok(Coming {
             identity: Identity::from(&answer.meta),
             first: answer.range.start,
             content: answer.into_stream(),
         })
+    }
+
+    /// What an error means, for who asks.
+    fn failure(&self, error: object_store::Error, origin: &Origin) -> Failure {
+        let failure = failure(error);
+        let mut variables = self.settings.s3.iter();
+        let is_known =
+            variables.any(|(name, _)| ["AWS_ACCESS_KEY_ID", "AWS_SKIP_SIGNATURE"].contains(&name));
+        match origin {
+            // Without a key, the machine itself is asked for one, which fails in many ways.
+            Origin::Bucket(_) if !is_known && failure.hint.is_none() => failure.hint(WHO_ASKS),
+            _ => failure,
+        }
     }
 
     fn store(&self, origin: &Origin) -> Result<Arc<dyn ObjectStore>, Failure> {

@@ -168,7 +168,7 @@ fn a_shard_that_cannot_be_had_ends_the_epoch_and_is_no_bad_image() {
     let loader = loader(&images, config);
     gone.store(true, Ordering::Relaxed);
     let outcomes: Vec<_> = loader.epoch(0, 0).collect();
-    let text = told(outcomes.last().unwrap().as_ref().err().expect("an error"));
+    let text = told(outcomes.last().unwrap().as_ref().expect_err("an error"));
     assert!(
         text.contains("/set/train-000") && text.contains("gave up after 4 tries"),
         "{text}"
