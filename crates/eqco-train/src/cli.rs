@@ -148,7 +148,8 @@ pub struct ConfigArgs {
     /// TOML file with settings that override the preset's
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Images: a manifest's name ("embedded", "fashion-mnist", ...) or a path
+    /// Images: a manifest's name ("embedded", "fashion-mnist", ...), a path, hf://datasets/OWNER/NAME, or shards
+    /// https://HOST/train-{0000..0123}.tar or s3://BUCKET/train-{0000..0123}.tar
     #[arg(long, value_name = "NAME|PATH", help_heading = SETTINGS)]
     pub data: Option<String>,
     /// How the images at that path lie on disk: folder, idx, cifar10, cifar100, imagenet-tar, shards, parquet or packed [default: what is found]

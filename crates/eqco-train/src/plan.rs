@@ -34,6 +34,8 @@ pub struct Plan {
     pub resolved: Resolved,
     /// Two views of every training image.
     pub loader: Loader,
+    /// What tells these images from others.
+    pub images: ImagesSeen,
     /// Images of the final table and of kNN while the run trains, or why there will be none.
     pub evaluation: Result<EvalImages, String>,
     /// kNN while the run trains, if it is wanted and can be.
@@ -102,14 +104,16 @@ impl Plan {
             steps_per_epoch: loader.batches_per_epoch(),
             epochs: config.schedule.epochs,
         };
+        let images = ImagesSeen::of(&**loader.dataset(), position.steps_per_epoch);
         if let Beginning::Resumed(resumed) = &opened.beginning {
-            resumed.check_images(images_seen(&loader))?;
+            resumed.check_images(images)?;
             resumed.check_length(position.epochs, position.total_steps())?;
             position.next_step = resumed.checkpoint.metadata.step;
         }
         Ok(Self {
             resolved,
             loader,
+            images,
             evaluation,
             online_knn,
             position,
@@ -138,11 +142,6 @@ impl Plan {
             self.loader.resume_skipped(&skipped);
         }
         Ok(trainer)
-    }
-
-    /// The images of the run.
-    pub fn images(&self) -> ImagesSeen {
-        images_seen(&self.loader)
     }
 
     /// The configuration.
@@ -264,10 +263,6 @@ impl Plan {
         };
         format!("metrics.jsonl and tensorboard/; {knn}")
     }
-}
-
-fn images_seen(loader: &Loader) -> ImagesSeen {
-    ImagesSeen::of(&**loader.dataset(), loader.batches_per_epoch())
 }
 
 /// The family with its version and instruction set, and a warning where the precision does not pay.

@@ -118,7 +118,10 @@ impl Checkpoints {
             Ok(_) => self.written = Some(step),
             Err(error) => {
                 let error = error.context(format!("the checkpoint of step {step} is not written"));
-                tracing::error!("{error:#}; training goes on, and the next one will be tried");
+                // At the end nothing goes on: there it is the error of the run.
+                if !matches!(outcome.reason, Reason::Stop | Reason::End) {
+                    tracing::error!("{error:#}; training goes on, and the next one will be tried");
+                }
                 self.failed = Some((step, error));
             }
         }

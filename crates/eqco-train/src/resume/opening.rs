@@ -19,7 +19,7 @@ pub enum Beginning {
     /// In a folder of its own.
     New,
     /// From the first step, in the folder of a run that was stopped before its first checkpoint.
-    Again(Option<TrainConfig>),
+    Again,
     /// From a checkpoint.
     Resumed(Box<Resumed>),
 }
@@ -58,10 +58,13 @@ impl Opened {
         let folder = resume.folder(arguments.out.as_deref())?;
         let opened = Self::find(resume, &folder, group, arguments.dry_run)?;
         let (resolved, changed) = match &opened.beginning {
-            Beginning::New | Beginning::Again(None) => (arguments.config.resolve()?, Vec::new()),
-            Beginning::Again(Some(before)) => {
+            Beginning::New => (arguments.config.resolve()?, Vec::new()),
+            Beginning::Again => {
                 let resolved = arguments.config.resolve()?;
-                let changed = changes((before, group.size()), (&resolved.config, group.size()))?;
+                let before = stored_config(&RunFolder::at(&folder));
+                let now = (&resolved.config, group.size());
+                let changed = before.map(|before| changes((&before, now.1), now));
+                let changed = changed.transpose()?.unwrap_or_default();
                 (resolved, changed)
             }
             Beginning::Resumed(resumed) => {
@@ -107,7 +110,7 @@ impl Opened {
                 return Err(ResumeError::NoCheckpoint { path }.into());
             }
             (None, Resume::Run(_)) => return Err(ResumeError::NoRun { path }.into()),
-            (None, Resume::Auto) if exists => Beginning::Again(stored_config(&folder)),
+            (None, Resume::Auto) if exists => Beginning::Again,
             (None, Resume::Auto) => Beginning::New,
         };
         Ok(Self { beginning, lock })

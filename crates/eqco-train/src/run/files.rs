@@ -27,7 +27,7 @@ impl RunFiles {
     pub(super) fn open(plan: &mut Plan, progress: &Progress) -> Result<(Self, Journal)> {
         let folder = match plan.opened.beginning {
             Beginning::New => RunFolder::create(&plan.folder)?,
-            Beginning::Again(_) | Beginning::Resumed(_) => RunFolder::reuse(&plan.folder)?,
+            Beginning::Again | Beginning::Resumed(_) => RunFolder::reuse(&plan.folder)?,
         };
         let (lock, taken_over_from) = match plan.opened.lock.take() {
             Some(held) => held,
@@ -39,7 +39,6 @@ impl RunFiles {
             ));
         }
         let journal = journal(plan, &folder, progress)?;
-        // What is not a whole run's is told by the configuration: it is written when the old metrics are cut.
         folder.write_config(&plan.config().to_toml())?;
         let mut history = History::open(&folder);
         history.note(Event::Start(start(plan, taken_over_from)));
@@ -65,7 +64,7 @@ impl RunFiles {
 fn journal(plan: &Plan, folder: &RunFolder, progress: &Progress) -> Result<Journal> {
     let resumed = match &plan.opened.beginning {
         Beginning::New => return Ok(Journal::open(folder)?),
-        Beginning::Again(_) => {
+        Beginning::Again => {
             progress.say("resumed  before the first checkpoint: the run begins again");
             return Ok(Journal::resume(folder, JournalLength::default())?);
         }

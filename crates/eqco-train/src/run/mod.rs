@@ -109,7 +109,7 @@ impl Run {
                     run.record_run()?;
                 }
             }
-            Beginning::New | Beginning::Again(_) => run.record_run()?,
+            Beginning::New | Beginning::Again => run.record_run()?,
         }
         Ok(run)
     }
@@ -253,7 +253,7 @@ impl Run {
         let before = self.journal.handles().context("the metrics file")?;
         let state = LoopState {
             preset: self.plan.resolved.preset.to_owned(),
-            images: self.plan.images(),
+            images: self.plan.images,
             ranks: self.plan.ranks,
             epoch: self.totals.sums,
             skipped_images: self.skipped_images.clone(),

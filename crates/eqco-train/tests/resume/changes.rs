@@ -184,3 +184,25 @@ fn what_may_not_change_is_an_error_with_key_and_both_values() {
         assert!(!hint.is_empty());
     }
 }
+
+#[test]
+fn checkpoints_by_the_clock_leave_no_trace_in_the_metrics() {
+    let (root, whole, _, command) = killed();
+    let often = root.path().join("often");
+    // Less than a step takes, so that one is due whenever none is being written.
+    with(
+        &command,
+        &[&out(&often), "--set=run.checkpoint_every_minutes=0.000001"],
+    )
+    .unwrap();
+    assert_eq!(metrics(&often), metrics(&whole));
+    let events = history(&often);
+    let by_the_clock = |event: &&serde_json::Value| event["reason"] == "minutes";
+    let taken = events.iter().find(by_the_clock).unwrap();
+    let step = taken["step"].as_u64().unwrap();
+    assert_ne!(step % 4, 0, "those are due by steps");
+    let resumed = root.path().join("resumed");
+    killed_after(&often, step, &resumed);
+    run(&[&resume(&resumed)]).unwrap();
+    Left::of(&resumed, 20).assert_is(&Left::of(&often, 20), "from one by the clock");
+}

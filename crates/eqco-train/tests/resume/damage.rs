@@ -9,6 +9,7 @@ use eqco_train::hint;
 use tempfile::TempDir;
 
 use super::images;
+use super::program::{SMALL, succeeds};
 use super::runs::{Left, TINY, history, killed_after, metrics, run};
 
 const STEPS: u64 = 20;
@@ -67,8 +68,8 @@ fn a_damaged_newest_checkpoint_is_passed_over_and_the_run_is_the_same() {
         resume(&folder).unwrap();
         Left::of(&folder, STEPS).assert_is(&expected, &format!("damage {number}"));
         let events = history(&folder);
-        let starts = events.iter().filter(|event| event["kind"] == "start");
-        let start = starts.last().unwrap();
+        let mut starts = events.iter().filter(|event| event["kind"] == "start");
+        let start = starts.next_back().unwrap();
         assert_eq!(start["step"], 18);
         let problem = start["passed_over"][0].as_str().unwrap().to_owned();
         assert!(
@@ -182,4 +183,30 @@ fn edit_weight(
     let mut tensors = checkpoint.tensors.iter_mut();
     let (_, tensor) = tensors.find(|(name, _)| name == weight).unwrap();
     *tensor = edit(tensor).unwrap();
+}
+
+#[test]
+fn the_program_says_which_checkpoint_it_took_and_why() {
+    let root = tempfile::tempdir().unwrap();
+    let each = [
+        "--epochs=2",
+        "--set=run.checkpoint_every_steps=1",
+        "--set=run.final_table=false",
+        "--out=run",
+    ];
+    succeeds(root.path(), &[&SMALL[..], &each].concat());
+    let newest = root.path().join("run").join(name(6));
+    let bytes = fs::read(&newest).unwrap();
+    fs::write(&newest, &bytes[..bytes.len() / 2]).unwrap();
+    let told = succeeds(root.path(), &["--resume=run"]);
+    let taken = "resumed  from run/checkpoints/step-000000005.safetensors, the newest checkpoint that is sound: step 5\n";
+    assert!(told.contains(taken), "{told}");
+    let passed_over = "WARNING  a newer one cannot be used, and is kept with `.damaged` behind its name: checkpoint \
+                       run/checkpoints/step-000000006.safetensors: expected a complete safetensors file, found ";
+    assert!(told.contains(passed_over), "{told}");
+    assert_eq!(
+        fs::read(&newest).unwrap(),
+        bytes,
+        "written again, to the byte"
+    );
 }

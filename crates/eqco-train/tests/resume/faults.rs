@@ -114,23 +114,19 @@ fn a_disk_that_becomes_full_costs_checkpoints_but_no_step() {
 }
 
 #[test]
-fn metrics_that_find_the_disk_full_end_the_run_with_whole_lines() {
+fn a_disk_that_is_full_when_the_run_is_resumed_does_no_harm() {
     let root = tempfile::tempdir().unwrap();
     let expected = whole(root.path());
-    let script = format!(
-        "mkdir disk kept && mount -t tmpfs -o size=4m tmpfs disk && cd disk
+    let script = "mkdir disk kept && mount -t tmpfs -o size=4m tmpfs disk && cd disk
          cp -r ../whole/run run && rm run/summary.json run/evaluation.json
          cd run/checkpoints && ls | sed 1,8d | xargs rm && cd ../..
-         # A line that is too long to fit where the lines were that are cut off.
-         printf '%8000s' ' ' > room
          cat /dev/zero > filler 2> /dev/null || true
-         if $PROGRAM --resume run --set run.checkpoint_every_steps=0 > /dev/null; then exit 90; fi
+         if $PROGRAM --resume run > /dev/null; then exit 90; fi
          cp run/metrics.jsonl ../kept/metrics.jsonl
-         rm filler room
-         $PROGRAM --resume run --set run.checkpoint_every_steps=1
-         cp -r run ../kept/run",
-    );
-    let Some(output) = where_mounting_is_allowed(root.path(), &script) else {
+         rm filler
+         $PROGRAM --resume run
+         cp -r run ../kept/run";
+    let Some(output) = where_mounting_is_allowed(root.path(), script) else {
         return;
     };
     let told = text(&output.stderr);

@@ -51,7 +51,7 @@ pub fn shards(root: &Path) -> PathBuf {
 }
 
 fn class(number: u32) -> &'static str {
-    if number % 2 == 0 { "a" } else { "b" }
+    if number.is_multiple_of(2) { "a" } else { "b" }
 }
 
 fn file(number: u32, is_train: bool) -> Vec<u8> {

@@ -10,7 +10,8 @@ use super::program::{SMALL, program, succeeds};
 use super::runs::{Left, history};
 
 const KILLS: usize = 50;
-const EPOCHS: u64 = 80;
+/// More than all lives can do together on a machine ten times as fast as those of today.
+const EPOCHS: u64 = 120;
 
 /// Moments from a seed: a linear congruential generator with Knuth's constants.
 struct Moments(u64);
@@ -49,7 +50,7 @@ fn kill_one(folder: &Path, arguments: &[&str], moments: &mut Moments) {
             last = now;
             thread::sleep(Duration::from_micros(100));
         }
-        thread::sleep(Duration::from_micros(moments.below(12_000)));
+        thread::sleep(Duration::from_micros(moments.below(4_000)));
     }
     child.kill().unwrap();
     let status = child.wait().unwrap();

@@ -5,7 +5,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use super::program::{SMALL, output, program, signal, start, succeeds, text};
 use super::runs::{Left, history, metrics};
@@ -173,4 +173,64 @@ fn two_processes_go_on_together_and_one_alone_only_with_the_same_groups() {
         "{told}"
     );
     succeeds(&killed, &["--resume=run", "--epochs=5", "--micro-batch=8"]);
+}
+
+/// Puts an executable script into `folder`.
+fn script(folder: &Path, name: &str, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    let path = folder.join(name);
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// The sample for Slurm, where srun warns the first job when it has done an epoch.
+#[test]
+fn a_job_that_is_warned_is_requeued_and_ends_in_the_next_one() {
+    const SRUN: &str = r#"#!/bin/sh
+"$@" &
+if [ ! -e warned ]; then
+    until grep -q '"kind":"epoch"' run/metrics.jsonl 2> /dev/null; do sleep 0.02; done
+    touch warned
+    kill -USR1 $!
+fi
+wait $!
+"#;
+    let root = tempfile::tempdir().unwrap();
+    let commands = root.path().join("commands");
+    fs::create_dir(&commands).unwrap();
+    script(&commands, "srun", SRUN);
+    script(&commands, "scontrol", "#!/bin/sh\necho \"$@\" >> asked\n");
+    std::os::unix::fs::symlink(
+        env!("CARGO_BIN_EXE_eqco-train"),
+        commands.join("eqco-train"),
+    )
+    .unwrap();
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/slurm.sbatch");
+    let path = format!("{}:{}", commands.display(), std::env::var("PATH").unwrap());
+    let epochs = ["--epochs=100", "--set=run.final_table=false", "--out=run"];
+    let job = || {
+        let mut job = Command::new("sh");
+        job.arg(sample).args([&SMALL[..], &epochs].concat());
+        job.current_dir(root.path())
+            .env("PATH", &path)
+            .env("SLURM_JOB_ID", "77");
+        job.output().unwrap()
+    };
+    let first = job();
+    assert_eq!(first.status.code(), Some(130), "{}", text(&first.stderr));
+    let asked = || fs::read_to_string(root.path().join("asked")).unwrap();
+    assert_eq!(asked(), "requeue 77\n");
+    let second = job();
+    assert!(second.status.success(), "{}", text(&second.stderr));
+    assert_eq!(asked(), "requeue 77\n");
+    let run = root.path().join("run");
+    assert_eq!(metrics(&run).last().unwrap()["step"], 300);
+    let starts = history(&run);
+    assert_eq!(
+        starts
+            .iter()
+            .filter(|event| event["kind"] == "start")
+            .count(),
+        2
+    );
 }

@@ -3,6 +3,13 @@
 
 struct StridedMap {
   unsigned height, width, out_height, out_width, vectors, stride;
+
+  // Where among the vectors of [N, height, width, C] the one is that stands at `vector` among those of [N, out_height, out_width, C].
+  __device__ __forceinline__ size_t place_of(unsigned vector) const {
+    const unsigned part = vector % vectors, pixel = vector / vectors;
+    const unsigned column = pixel % out_width, row = pixel / out_width % out_height, image = pixel / out_width / out_height;
+    return ((static_cast<size_t>(image) * height + row * stride) * width + column * stride) * vectors + part;
+  }
 };
 
 // Source [N, height, width, C] to target [N, out_height, out_width, C]. One thread 8 channels of the target.
@@ -10,11 +17,7 @@ template <class T>
 __device__ __forceinline__ void take_pixels(const T *source, T *target, StridedMap map, unsigned threads) {
   const unsigned thread = blockIdx.x * blockDim.x + threadIdx.x;
   if (thread >= threads) return;
-  const unsigned part = thread % map.vectors, pixel = thread / map.vectors;
-  const unsigned column = pixel % map.out_width, row = pixel / map.out_width % map.out_height;
-  const unsigned image = pixel / map.out_width / map.out_height;
-  const size_t place = (static_cast<size_t>(image) * map.height + row * map.stride) * map.width + column * map.stride;
-  Vector<T, 8>::load(source + (place * map.vectors + part) * 8).store(target + static_cast<size_t>(thread) * 8);
+  Vector<T, 8>::load(source + map.place_of(thread) * 8).store(target + static_cast<size_t>(thread) * 8);
 }
 
 // target [N, height, width, C] = source [N, out_height, out_width, C] at the pixels that it comes from, and zero elsewhere. One thread
@@ -39,11 +42,7 @@ template <class T>
 __device__ __forceinline__ void add_pixels(const T *source, T *target, StridedMap map, unsigned threads) {
   const unsigned thread = blockIdx.x * blockDim.x + threadIdx.x;
   if (thread >= threads) return;
-  const unsigned part = thread % map.vectors, pixel = thread / map.vectors;
-  const unsigned column = pixel % map.out_width, row = pixel / map.out_width % map.out_height;
-  const unsigned image = pixel / map.out_width / map.out_height;
-  const size_t place = (static_cast<size_t>(image) * map.height + row * map.stride) * map.width + column * map.stride;
-  T *sum = target + (place * map.vectors + part) * 8;
+  T *sum = target + map.place_of(thread) * 8;
   Vector<T, 8> value = Vector<T, 8>::load(sum);
   const Vector<T, 8> other = Vector<T, 8>::load(source + static_cast<size_t>(thread) * 8);
 #pragma unroll
