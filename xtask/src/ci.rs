@@ -59,7 +59,11 @@ pub fn run() -> Result<()> {
         eprintln!("== {}", step.name);
         let start = Instant::now();
         let outcome = (step.check)();
-        lines.push(summary_line(step.name, outcome.as_ref().ok(), start.elapsed()));
+        lines.push(summary_line(
+            step.name,
+            outcome.as_ref().ok(),
+            start.elapsed(),
+        ));
         if let Err(error) = outcome {
             eprintln!("{error:#}");
             failed.push(step.name);
@@ -93,7 +97,14 @@ fn dependencies() -> Result<Verdict> {
             "dependencies have NOT been checked: `cargo install --locked cargo-deny`; the workflow on GitHub checks them",
         ));
     }
-    cargo(&["deny", "check", "--hide-inclusion-graph", "licenses", "sources", "bans"])?;
+    cargo(&[
+        "deny",
+        "check",
+        "--hide-inclusion-graph",
+        "licenses",
+        "sources",
+        "bans",
+    ])?;
     let advisories = repository::cargo().args(["deny", "fetch"]).status();
     if !advisories.is_ok_and(|status| status.success()) {
         return Ok(Verdict::Skipped(
