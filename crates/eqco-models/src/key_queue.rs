@@ -25,8 +25,8 @@ pub struct KeyQueue {
 /// The rows that the next keys go to, as they are before.
 #[derive(Debug)]
 pub struct Overwritten {
-    /// From the cursor on, around the end of the ring.
-    rows: Tensor,
+    /// From the cursor on to the end of the ring, and from its beginning on.
+    parts: Vec<Tensor>,
     cursor: usize,
     filled: usize,
 }
@@ -138,13 +138,12 @@ impl KeyQueue {
     pub fn ahead(&self, count: usize) -> Result<Overwritten, ModelError> {
         let count = count.min(self.capacity());
         let before_wrap = count.min(self.capacity() - self.cursor);
-        let rows = [
-            self.keys.narrow(0, self.cursor, before_wrap)?,
-            self.keys.narrow(0, 0, count - before_wrap)?,
-        ];
+        let parts = [(self.cursor, before_wrap), (0, count - before_wrap)];
+        let parts = parts.into_iter().filter(|(_, rows)| *rows > 0);
+        // Not `copy`, which would take the whole queue along.
+        let parts = parts.map(|(from, rows)| self.keys.narrow(0, from, rows)?.force_contiguous());
         Ok(Overwritten {
-            // Of one part that is not empty, concatenation would be a view of this queue.
-            rows: Tensor::cat(&rows, 0)?.force_contiguous()?.copy()?,
+            parts: parts.collect::<candle_core::Result<_>>()?,
             cursor: self.cursor,
             filled: self.filled,
         })
@@ -155,14 +154,11 @@ impl KeyQueue {
     /// # Errors
     /// When a copy fails on the device.
     pub fn put_back(&mut self, overwritten: &Overwritten) -> Result<(), ModelError> {
-        let Overwritten {
-            rows,
-            cursor,
-            filled,
-        } = overwritten;
-        self.cursor = *cursor;
-        self.enqueue(rows)?;
-        (self.cursor, self.filled) = (*cursor, *filled);
+        self.cursor = overwritten.cursor;
+        for rows in &overwritten.parts {
+            self.enqueue(rows)?;
+        }
+        (self.cursor, self.filled) = (overwritten.cursor, overwritten.filled);
         Ok(())
     }
 

@@ -35,7 +35,7 @@ impl Default for CollapseConfig {
             window_steps: 100,
             least_rank_share: 0.02,
             least_deviation: 0.1,
-            least_top1_over_chance: 1.5,
+            least_top1_over_chance: 1.2,
         }
     }
 }

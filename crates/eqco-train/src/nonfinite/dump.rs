@@ -46,7 +46,7 @@ pub struct Dump {
     pub first_gradient: Option<String>,
     /// What the loss says about the batch; null stands for what is not finite.
     pub statistics: Value,
-    /// The newest checkpoint before the step that was on the disk, within the run folder; none if the run had none.
+    /// The newest checkpoint before the step, within the run folder; none if the run had none.
     pub checkpoint: Option<String>,
     /// The preset that the configuration started from.
     pub preset: String,
@@ -175,7 +175,12 @@ impl Dump {
     pub(super) fn checkpoint_before(folder: &RunFolder, step: u64) -> Option<String> {
         let steps = steps_in(&folder.checkpoints()).into_iter();
         let newest = steps.filter(|written| *written <= step).max()?;
-        let path = folder.checkpoint(newest);
+        Self::checkpoint_of(folder, newest)
+    }
+
+    /// The checkpoint after `step` steps, within the folder.
+    pub(super) fn checkpoint_of(folder: &RunFolder, step: u64) -> Option<String> {
+        let path = folder.checkpoint(step);
         let within = path.strip_prefix(folder.path()).ok()?;
         Some(within.to_string_lossy().into_owned())
     }
@@ -213,7 +218,9 @@ impl Dump {
             Some(format) => return Err(other(format!("format {format}"))),
             None => return Err(other("JSON without a format".to_owned())),
         }
-        Self::deserialize(value).map_err(|error| other(error.to_string()))
+        let mut dump = Self::deserialize(value).map_err(|error| other(error.to_string()))?;
+        dump.config = dump.config.completed();
+        Ok(dump)
     }
 }
 

@@ -59,6 +59,8 @@ impl Replay {
             let (path, ranks) = (path.to_owned(), dump.ranks);
             return Err(DumpError::Ranks { path, ranks }.into());
         }
+        // A file is not believed to hold what a run could have had.
+        dump.config.validate()?;
         let root = match path.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),

@@ -37,6 +37,8 @@ impl Stopped {
 pub struct NonfiniteSteps {
     /// So many have been skipped, over the whole run.
     pub skipped: u64,
+    /// The step of the newest checkpoint that has been taken, which may be on its way to the disk.
+    pub checkpoint: Option<u64>,
     most: u64,
     action: OnNonfinite,
     dumps: Option<Dumps>,
@@ -59,6 +61,7 @@ impl NonfiniteSteps {
         let run = &plan.config().run;
         Self {
             skipped: 0,
+            checkpoint: None,
             most: run.most_skipped_steps,
             action: run.on_nonfinite,
             dumps: folder.map(|folder| Dumps {
@@ -66,7 +69,7 @@ impl NonfiniteSteps {
                 config: plan.config().clone(),
                 preset: plan.resolved.preset.to_owned(),
                 dataset: Arc::clone(plan.loader.dataset()),
-                images: plan.images(),
+                images: plan.images,
                 threads: plan.threads,
                 ranks: plan.ranks,
             }),
@@ -77,6 +80,7 @@ impl NonfiniteSteps {
     pub fn unwritten() -> Self {
         Self {
             skipped: 0,
+            checkpoint: None,
             most: 0,
             action: OnNonfinite::Stop,
             dumps: None,
@@ -134,7 +138,7 @@ impl NonfiniteSteps {
         let Some(dumps) = &self.dumps else {
             return Ok(None);
         };
-        let dump = dumps.of(found, action, indices);
+        let dump = dumps.of(found, action, indices, self.checkpoint);
         let path = dump.write(&dumps.folder)?;
         let name = path.file_name().unwrap_or_default();
         journal.write(&Record::Nonfinite(NonfiniteRecord {
@@ -151,7 +155,13 @@ impl NonfiniteSteps {
 }
 
 impl Dumps {
-    fn of(&self, found: &Nonfinite, action: OnNonfinite, indices: &[u32]) -> Dump {
+    fn of(
+        &self,
+        found: &Nonfinite,
+        action: OnNonfinite,
+        indices: &[u32],
+        checkpoint: Option<u64>,
+    ) -> Dump {
         let describe = |index: &u32| self.dataset.describe(*index as usize);
         let steps_per_epoch = self.images.steps_per_epoch.max(1);
         Dump {
@@ -167,7 +177,7 @@ impl Dumps {
             gradient_norm: found.gradient_norm.map(Into::into),
             first_gradient: found.first_gradient.clone(),
             statistics: serde_json::to_value(found.statistics).unwrap_or_default(),
-            checkpoint: Dump::checkpoint_before(&self.folder, found.step),
+            checkpoint: checkpoint.and_then(|step| Dump::checkpoint_of(&self.folder, step)),
             preset: self.preset.clone(),
             threads: self.threads,
             ranks: self.ranks,

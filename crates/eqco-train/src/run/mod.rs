@@ -104,6 +104,7 @@ impl Run {
                 run.skipped_images = resumed.state.skipped_images;
                 run.knn_top1 = resumed.state.knn_top1;
                 run.nonfinite.skipped = resumed.state.skipped_steps;
+                run.nonfinite.checkpoint = Some(run.position.next_step);
                 run.collapse.state = resumed.state.collapse;
                 if is_longer {
                     run.record_run()?;
@@ -272,6 +273,7 @@ impl Run {
         let taken = (step, reason);
         (files.checkpoints).take(taken, before, copy, &mut files.history)?;
         files.due.taken(Instant::now());
+        self.nonfinite.checkpoint = Some(step);
         drop(span);
         self.profiled.1 += begun.elapsed();
         Ok(())

@@ -45,8 +45,11 @@ fn no_secret_of_the_environment_gets_into_output_or_run_folder() {
         &["--out=run", "--epochs=1", "--profile"],
         &["--resume=run", "--epochs=2"],
         &["--out=diverged", "--epochs=2", "--lr=1e30"],
-        &["--out=none", "--data=hf://someone/something"],
-        &["--out=none", "--data=nowhere"],
+        &[
+            "--out=none",
+            "--set=data.source=hf://datasets/someone/something",
+        ],
+        &["--out=none", "--set=data.source=nowhere"],
     ];
     let commands = runs.map(|run| [&SMALL[..], run].concat());
     let others = [
