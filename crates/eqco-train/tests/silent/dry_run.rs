@@ -54,7 +54,7 @@ fn a_dry_run_tells_memory_and_time_and_leaves_nothing() {
         (part("undo") - gradients).abs() <= 0.2 * gradients,
         "{memory}"
     );
-    assert!(part("activations") > 1.0, "{memory}");
+    assert!(part("activations") > 0.5, "{memory}");
     assert!(line("checkpoint ").contains(" MiB in "), "{told}");
     assert!(
         line("evaluated ").starts_with("evaluated 32 images, 128 finite numbers each"),
@@ -66,7 +66,7 @@ fn a_dry_run_tells_memory_and_time_and_leaves_nothing() {
         "{time}"
     );
     assert!(
-        time.contains(" for 10 checkpoints") && time.contains(" images at the end"),
+        time.contains(" for 2 checkpoints") && time.contains(" images at the end"),
         "{time}"
     );
     // A queue of 682 epochs.
