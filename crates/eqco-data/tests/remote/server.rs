@@ -125,7 +125,7 @@ fn read(stream: TcpStream) -> Option<(TcpStream, Asked)> {
     let mut words = first.split(' ');
     let mut asked = Asked {
         method: words.next()?.to_owned(),
-        path: words.next()?.trim_start_matches('/').to_owned(),
+        path: words.next()?.strip_prefix('/')?.to_owned(),
         ..Asked::default()
     };
     for line in lines {
