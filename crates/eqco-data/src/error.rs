@@ -88,6 +88,16 @@ pub enum DataError {
         /// What to do about it.
         hint: Option<String>,
     },
+    /// A data set cannot be had from where it is kept: its server or store, or the cache for what comes from there.
+    #[error("{address}: {reason}")]
+    Remote {
+        /// The shard, or else the data set.
+        address: String,
+        /// What was answered, or why nothing was asked. Never holds credentials.
+        reason: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
     /// The operating system refused.
     #[error("cannot read {}", path.display())]
     Io {
@@ -154,6 +164,10 @@ impl DataError {
             DataError::InvalidSetting { setting, .. } if *setting == "batch_size" => {
                 Some("give a batch size that fits, or more images".to_owned())
             }
+            DataError::InvalidSetting { setting, .. } if *setting == "shard_window" => Some(
+                "mix fewer shards at a time, or give their cache more room with EQCO_SHARD_CACHE_GIB"
+                    .to_owned(),
+            ),
             DataError::UnknownSource { nearest, .. } => Some(match nearest.first() {
                 Some(first) => format!(
                     "did you mean `{first}`? Known names: {}; anything else is taken as a path",
@@ -179,7 +193,7 @@ impl DataError {
                  these words in their names); Parquet files of images (train-*.parquet), and a packed file instead of a folder; --format NAME says which it is"
                     .to_owned(),
             ),
-            DataError::Hub { hint, .. } => hint.clone(),
+            DataError::Hub { hint, .. } | DataError::Remote { hint, .. } => hint.clone(),
             DataError::Archive { .. } => Some(
                 "compare its size with that of the original and copy it again, or write it anew \
                  with `tar` from files alone"
@@ -208,6 +222,11 @@ impl DataError {
             ),
             _ => None,
         }
+    }
+
+    /// Whether no image is at fault but what it comes from: others would be missing, too, and none of them is to be skipped.
+    pub fn is_of_source(&self) -> bool {
+        matches!(self, DataError::Remote { .. })
     }
 
     /// An operating-system error with its path.

@@ -41,6 +41,8 @@ mod lanes;
 pub mod loader;
 mod random;
 pub mod recipe;
+#[cfg(feature = "remote")]
+pub mod remote;
 mod view_plan;
 
 pub use cursor::Cursor;

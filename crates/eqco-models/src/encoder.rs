@@ -147,9 +147,11 @@ impl Encoder {
         Ok(copy)
     }
 
-    /// Books the time of its operations with `profiler` from now on. Duplicates made earlier keep theirs.
+    /// Books the time of its operations with `profiler` from now on, which waits for this encoder's device. Duplicates made earlier
+    /// keep theirs.
     #[must_use]
     pub fn with_profiler(mut self, profiler: &Profiler) -> Self {
+        profiler.wait_for(self.device());
         self.profiler = profiler.clone();
         self
     }

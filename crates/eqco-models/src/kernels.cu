@@ -8,6 +8,8 @@
 #include "ops/batch_norm/backward.cu"
 #include "ops/batch_norm/normalize.cu"
 #include "ops/batch_norm/statistics.cu"
+#include "ops/conv2d/patches.cu"
+#include "ops/conv2d/strided.cu"
 #include "ops/cross_entropy.cu"
 #include "ops/elements.cu"
 #include "ops/linear.cu"

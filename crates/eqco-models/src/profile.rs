@@ -4,6 +4,9 @@
 //! operation opens a [`Span`] with what it is about to do; dropping the span books the time. When the profiler is off,
 //! a span costs one branch and the description of the work is never made.
 //!
+//! On a GPU an operation has only been sent off when its function returns. A profiler that has been told to wait for the device does so
+//! before and after every span: times are then those of the kernels with some 10 us of sending each, and the run as a whole is slower.
+//!
 //! Spans do not nest, so that their times add up to at most the time of the run; what lies between them (the tape itself,
 //! copies of embeddings, the queue) is the report's last line.
 
@@ -11,10 +14,10 @@ mod report;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use serde::Serialize;
 
 pub use report::{Line, Report};
@@ -93,7 +96,14 @@ pub(crate) fn bytes_of<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> usi
 
 /// Collects times, or does nothing. Clones share what they collect.
 #[derive(Clone, Debug, Default)]
-pub struct Profiler(Option<Arc<Mutex<Totals>>>);
+pub struct Profiler(Option<Arc<Collected>>);
+
+#[derive(Debug, Default)]
+struct Collected {
+    totals: Mutex<Totals>,
+    /// What to wait for.
+    device: OnceLock<Device>,
+}
 
 type Totals = BTreeMap<(Cow<'static, str>, Phase), Total>;
 
@@ -117,21 +127,32 @@ impl Profiler {
         Self(Some(Arc::default()))
     }
 
+    /// Waits for `device` around every span from here on. The first device stays; on the CPU there is nothing to wait for.
+    pub fn wait_for(&self, device: &Device) {
+        if let Some(collected) = &self.0
+            && !device.is_cpu()
+        {
+            let _ = collected.device.set(device.clone());
+        }
+    }
+
     /// Books the time until the span is dropped as that of `work`.
     #[inline]
     pub fn span(&self, work: impl FnOnce() -> Work) -> Span {
-        Span(
-            self.0
-                .as_ref()
-                .map(|_| (self.clone(), work(), Instant::now())),
-        )
+        Span(self.0.as_ref().map(|collected| {
+            collected.wait();
+            (self.clone(), work(), Instant::now())
+        }))
     }
 
     /// Books one call.
     pub fn add(&self, work: Work, elapsed: Duration) {
-        if let Some(totals) = &self.0 {
+        if let Some(collected) = &self.0 {
             // A panic while the map is held leaves whole entries: it is still sound.
-            let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut totals = collected
+                .totals
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             let total = totals.entry((work.operation, work.phase)).or_default();
             total.calls += 1;
             total.elapsed += elapsed;
@@ -142,9 +163,21 @@ impl Profiler {
 
     /// What has been collected over `steps` steps that took `elapsed` together; `None` when off.
     pub fn report(&self, steps: u64, elapsed: Duration) -> Option<Report> {
-        let totals = self.0.as_ref()?;
-        let totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
+        let collected = self.0.as_ref()?;
+        let totals = collected
+            .totals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         Some(Report::new(&totals, steps, elapsed))
+    }
+}
+
+impl Collected {
+    fn wait(&self) {
+        if let Some(device) = self.device.get() {
+            // A device that fails says so to the operation that needs it next.
+            let _ = device.synchronize();
+        }
     }
 }
 
@@ -157,6 +190,9 @@ impl Drop for Span {
     #[inline]
     fn drop(&mut self) {
         if let Some((profiler, work, start)) = self.0.take() {
+            if let Some(collected) = &profiler.0 {
+                collected.wait();
+            }
             profiler.add(work, start.elapsed());
         }
     }

@@ -1,6 +1,6 @@
 //! Sources of images.
 
-mod archive;
+pub(crate) mod archive;
 mod cifar_binary;
 mod embedded;
 mod format;
@@ -11,7 +11,8 @@ mod limited;
 pub(crate) mod open;
 pub mod packed;
 mod parquet;
-mod shards;
+mod read_ahead;
+pub(crate) mod shards;
 mod subset;
 mod synthetic;
 
@@ -29,6 +30,7 @@ pub use limited::limited;
 pub use open::{known_names, open, open_as};
 pub use packed::Packed;
 pub use parquet::{CACHE_VARIABLE, DEFAULT_CACHE_BYTES, Parquet, ParquetFiles};
+pub use read_ahead::{ReadAhead, Reader, Reading, ReadingInOrder, Run, Shards};
 pub use subset::subset;
 pub use synthetic::Synthetic;
 
@@ -69,6 +71,11 @@ pub trait Dataset: Send + Sync {
 
     /// Path or id of image `index`, for messages.
     fn describe(&self, index: usize) -> String;
+
+    /// Which images lie together, if they lie in shards; `None` where any image is as near as any other.
+    fn shards(&self) -> Option<Shards> {
+        None
+    }
 }
 
 /// Which part of a data set.

@@ -19,6 +19,9 @@ const FETCHED: [(&str, &str); 3] = [
 /// What addresses of the Hugging Face hub begin with.
 pub(crate) const HUB_SCHEME: &str = "hf://";
 
+/// What addresses of shards on servers and in object stores begin with, in front of `://`.
+pub(crate) const REMOTE_SCHEMES: [&str; 3] = ["http", "https", "s3"];
+
 /// Opens a data set by name or path, in the format that it is found to have; see [`open_as`].
 ///
 /// # Errors
@@ -36,13 +39,14 @@ pub fn open(source: &str, split: Split) -> Result<Arc<dyn Dataset>, DataError> {
 /// | `fashion-mnist`, `cifar10`, `imagenette` | `data/fetched/NAME` in the current folder or the nearest one above that has it |
 /// | a path with braces, `train-{000..123}.tar` | shards, see [`Format::Shards`] |
 /// | `hf://datasets/OWNER/NAME[@REVISION][/SUBSET]` | Parquet files of the Hugging Face hub, with feature `hub` |
+/// | `https://HOST/…/NAME-{000..123}.tar`, `http://…`, `s3://BUCKET/…` | shards on a server or in a store, with feature `remote` |
 /// | anything else | the path of a folder, of a tar file or of a packed file |
 ///
 /// A folder that holds nothing but one folder is looked through, as archives often unpack into one.
 ///
 /// # Errors
 /// [`DataError::UnknownSource`] with the nearest names, [`DataError::NotFetched`],
-/// [`DataError::Layout`], [`DataError::Archive`], [`DataError::Labels`] and [`DataError::Hub`] with what was expected and found,
+/// [`DataError::Layout`], [`DataError::Archive`], [`DataError::Labels`], [`DataError::Hub`] and [`DataError::Remote`] with what was expected and found,
 /// [`DataError::InvalidSetting`] for the format of a source that is no path, [`DataError::Io`].
 pub fn open_as(
     source: &str,
@@ -69,6 +73,13 @@ pub fn open_as(
             return Err(DataError::setting("format", expected, format));
         }
         return open_of_hub(source, split);
+    }
+    if is_remote(source) {
+        if let Some(format) = format.filter(|format| *format != Format::Shards) {
+            let expected = "shards, which data sets on servers and in object stores are";
+            return Err(DataError::setting("format", expected, format));
+        }
+        return open_remote(source, split);
     }
     let path = Path::new(source);
     if shards::is_pattern(path) {
@@ -112,6 +123,35 @@ fn open_of_hub(source: &str, _: Split) -> Result<Arc<dyn Dataset>, DataError> {
         reason: "this program was built without the feature `hub`".to_owned(),
         hint: Some(
             "build it with `--features hub`, or give the path of downloaded files".to_owned(),
+        ),
+    })
+}
+
+/// Whether a source is a web address or one of an object store.
+fn is_remote(source: &str) -> bool {
+    let scheme = source.split_once("://").map_or("", |(scheme, _)| scheme);
+    REMOTE_SCHEMES
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(scheme))
+}
+
+#[cfg(feature = "remote")]
+fn open_remote(source: &str, split: Split) -> Result<Arc<dyn Dataset>, DataError> {
+    use crate::remote::{Remote, RemoteSettings};
+
+    let settings = RemoteSettings::from_environment()?;
+    Ok(Arc::new(Remote::new(settings).open(source, split)?))
+}
+
+#[cfg(not(feature = "remote"))]
+fn open_remote(source: &str, _: Split) -> Result<Arc<dyn Dataset>, DataError> {
+    // The rest may hold a password.
+    let scheme = source.split("://").next().unwrap_or_default();
+    Err(DataError::Remote {
+        address: format!("{scheme}://…"),
+        reason: "this program was built without the feature `remote`".to_owned(),
+        hint: Some(
+            "build it with `--features remote`, or give the path of downloaded shards".to_owned(),
         ),
     })
 }
@@ -238,6 +278,23 @@ mod tests {
         let error = open("hf://datasets/a/b", Split::Train).err().unwrap();
         assert!(error.to_string().ends_with("without the feature `hub`"));
         assert!(error.hint().unwrap().contains("--features hub"));
+    }
+
+    #[cfg(not(feature = "remote"))]
+    #[test]
+    fn without_the_feature_remote_shards_are_an_error_that_names_it() {
+        for source in ["https://a:secret@b/c.tar", "S3://b/{0..9}.tar"] {
+            let error = open(source, Split::Train).err().unwrap();
+            assert!(error.to_string().ends_with("without the feature `remote`"));
+            assert!(!error.to_string().contains("secret"));
+            assert!(error.hint().unwrap().contains("--features remote"));
+        }
+    }
+
+    #[test]
+    fn remote_shards_have_one_format() {
+        let error = open_as("s3://b/c.tar", Split::Train, Some(Format::Idx)).err();
+        assert!(error.unwrap().to_string().contains("expected shards"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::Dataset;
+use super::{Dataset, Run, Shards};
 use crate::{DataError, Image};
 
 /// A part of another data set.
@@ -56,5 +56,29 @@ impl Dataset for Subset {
 
     fn describe(&self, index: usize) -> String {
         self.whole.describe(self.index(index))
+    }
+
+    fn shards(&self) -> Option<Shards> {
+        let whole = self.whole.shards()?;
+        let ends: Vec<u64> = whole
+            .runs
+            .iter()
+            .scan(0, |end, run| {
+                *end += u64::from(run.images);
+                Some(*end)
+            })
+            .collect();
+        let shard_of = |&index: &u32| {
+            let run = ends.partition_point(|&end| end <= u64::from(index));
+            whole.runs[run].shard
+        };
+        let mut runs: Vec<Run> = Vec::new();
+        for shard in self.indices.iter().map(shard_of) {
+            match runs.last_mut() {
+                Some(run) if run.shard == shard => run.images += 1,
+                _ => runs.push(Run { shard, images: 1 }),
+            }
+        }
+        Some(Shards { runs, ..whole })
     }
 }

@@ -11,6 +11,7 @@
 mod bad_images;
 mod batch;
 mod sampler;
+mod shards;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::{DataError, Dataset};
 use bad_images::BadImages;
 use batch::BatchPool;
 pub use batch::{Batch, Content, DecodedImages};
+use shards::{EpochReading, ShardReader};
 use workers::{EpochPlan, Finished, Making, Shared};
 
 /// Settings of a loader. Unknown keys are errors; missing ones take the default.
@@ -43,6 +45,10 @@ pub struct LoaderConfig {
     pub drop_last: bool,
     /// Another random order each epoch (default) instead of the data set's order.
     pub shuffle: bool,
+    /// With `shuffle`, the number of shards whose samples are mixed at a time, where a data set has shards: an epoch takes
+    /// them in a random order. 0 (the default) means all samples at once where they are at hand, and 16 shards where each has to
+    /// be fetched.
+    pub shard_window: usize,
     /// Share of the data set's images that may be unreadable, 0 to 1, before the loader gives up.
     /// Default 0.01.
     pub max_bad_share: f64,
@@ -56,6 +62,7 @@ impl Default for LoaderConfig {
             seed: 0,
             drop_last: true,
             shuffle: true,
+            shard_window: 0,
             max_bad_share: 0.01,
         }
     }
@@ -153,6 +160,7 @@ impl Loader {
                 config.max_bad_share,
             ));
         }
+        let shards = ShardReader::new(&*dataset, &config)?;
         let workers = match config.workers {
             0 => thread::available_parallelism().map_or(1, usize::from),
             workers => workers,
@@ -163,6 +171,7 @@ impl Loader {
             dataset,
             making,
             config,
+            shards,
             bad_images,
             pool,
         };
@@ -217,9 +226,16 @@ impl Loader {
         )
     }
 
-    /// Number of distinct unreadable images so far.
+    /// Number of distinct unreadable images so far. Batches that are made but not handed out yet count already:
+    /// [`Batch::skipped`] is exact.
     pub fn skipped(&self) -> usize {
         self.shared.bad_images.count()
+    }
+
+    /// Takes up the unreadable images that an earlier part of the run has met, from the `skipped` of all of its batches: they
+    /// count, and are not warned of again.
+    pub fn resume_skipped(&self, indices: &[u32]) {
+        self.shared.bad_images.resume(indices);
     }
 
     /// Starts the workers on an epoch, at batch `first_batch`; the batches from there on are the
@@ -228,16 +244,26 @@ impl Loader {
         let shared = Arc::clone(&self.shared);
         let end = self.batches_per_epoch();
         let remaining = first_batch.min(end)..end;
-        let len = shared.dataset.len() as u32;
-        let order = sampler::epoch_order(len, shared.config.shuffle, shared.config.seed, epoch);
+        let LoaderConfig { shuffle, seed, .. } = shared.config;
+        let (order, reading) = match &shared.shards {
+            Some(shards) => {
+                let first_position = remaining.start as usize * shared.config.batch_size;
+                shards.begin(seed, epoch, first_position)
+            }
+            None => {
+                let len = shared.dataset.len() as u32;
+                (sampler::epoch_order(len, shuffle, seed, epoch), None)
+            }
+        };
         let plan = EpochPlan {
             shared,
             epoch,
             order,
             part: self.part,
+            reader: reading.as_ref().map(EpochReading::reader),
             stopped: AtomicBool::new(false),
         };
-        Epoch::start(Arc::new(plan), remaining, self.workers)
+        Epoch::start(Arc::new(plan), remaining, self.workers, reading)
     }
 }
 
@@ -256,11 +282,18 @@ pub struct Epoch {
     early: BTreeMap<u64, Result<Option<Batch>, DataError>>,
     threads: Vec<JoinHandle<()>>,
     start_failure: Option<DataError>,
+    /// Where the data set fetches, what it is to fetch.
+    reading: Option<EpochReading>,
 }
 
 impl Epoch {
     /// Starts as many threads as there is work for, with one batch each and one in reserve.
-    fn start(plan: Arc<EpochPlan>, remaining: Range<u64>, workers: usize) -> Self {
+    fn start(
+        plan: Arc<EpochPlan>,
+        remaining: Range<u64>,
+        workers: usize,
+        reading: Option<EpochReading>,
+    ) -> Self {
         // Neither channel needs a bound: there are never more than `workers + 1` numbers about.
         let (numbers, take_number) = unbounded();
         let (send_finished, finished) = unbounded();
@@ -289,6 +322,7 @@ impl Epoch {
             early: BTreeMap::new(),
             threads,
             start_failure,
+            reading,
         };
         for _ in 0..=epoch.threads.len() {
             epoch.assign_one();
@@ -326,6 +360,8 @@ impl Epoch {
         self.plan.stopped.store(true, Ordering::Relaxed);
         self.remaining = 0..0;
         self.numbers = None;
+        // Threads that wait for a shard are let go.
+        self.reading = None;
         for thread in self.threads.drain(..) {
             // Panics were caught inside the thread and reported as errors.
             let _ = thread.join();
@@ -340,7 +376,14 @@ impl Iterator for Epoch {
         let wanted = self.remaining.next()?;
         let batch = self.wait_for(wanted);
         match batch {
-            Ok(_) => self.assign_one(),
+            Ok(_) => {
+                self.assign_one();
+                if let Some(reading) = &self.reading {
+                    // Batches are handed out in order: all before this one are finished, too.
+                    let batch_size = self.plan.shared.config.batch_size;
+                    reading.advance((wanted as usize + 1) * batch_size);
+                }
+            }
             Err(_) => self.stop(),
         }
         Some(batch)

@@ -10,8 +10,9 @@ use rand_chacha::ChaCha8Rng;
 
 use super::batch::{Batch, BatchPool, DecodedImages};
 use super::sampler::{batch_positions, part_of, substitutes};
-use super::{BadImages, LoaderConfig, Part};
+use super::{BadImages, LoaderConfig, Part, ShardReader};
 use crate::augment::Region;
+use crate::dataset::Reader;
 use crate::random::{Purpose, stream};
 use crate::recipe::{Chain, Recipe};
 use crate::{DataError, Dataset, Image, decode};
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     pub(super) dataset: Arc<dyn Dataset>,
     pub(super) making: Making,
     pub(super) config: LoaderConfig,
+    /// Where shards are read in turn.
+    pub(super) shards: Option<ShardReader>,
     pub(super) bad_images: BadImages,
     pub(super) pool: Arc<BatchPool>,
 }
@@ -54,6 +57,8 @@ pub(super) struct EpochPlan {
     pub(super) order: Vec<u32>,
     /// Which part of every batch is made.
     pub(super) part: Part,
+    /// Where the data set fetches, for whom.
+    pub(super) reader: Option<Reader>,
     /// Set when nobody wants the rest of the epoch.
     pub(super) stopped: AtomicBool,
 }
@@ -64,6 +69,9 @@ pub(super) type Finished = (u64, Result<Option<Batch>, DataError>);
 /// A worker's life: takes batch numbers, sends batches, until there are no more numbers or nobody
 /// listens. A panic (in a data set of somebody else's, say) becomes an error.
 pub(super) fn work(plan: &EpochPlan, numbers: &Receiver<u64>, finished: &Sender<Finished>) {
+    if let Some(reader) = plan.reader {
+        reader.enter();
+    }
     for number in numbers {
         let batch = catch_unwind(AssertUnwindSafe(|| plan.batch(number))).unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
@@ -93,13 +101,14 @@ impl EpochPlan {
             if self.stopped.load(Ordering::Relaxed) {
                 return Ok(None);
             }
+            let skipped = &mut buffers.skipped;
             let index = match &shared.making {
-                Making::Views(recipes) => self.readable(position, |index| {
+                Making::Views(recipes) => self.readable(position, skipped, |index| {
                     self.add_views(recipes, index, row, &mut buffers.views)
                 })?,
                 Making::Decoded(chains) => {
                     let mut image = None;
-                    let index = self.readable(position, |index| {
+                    let index = self.readable(position, skipped, |index| {
                         image = Some(shared.dataset.image(index as usize)?);
                         Ok(())
                     })?;
@@ -177,10 +186,12 @@ impl EpochPlan {
         Ok(())
     }
 
-    /// The index at a position, or at the first of its substitutes, whose image `read` can read.
+    /// The index at a position, or at the first of its substitutes, whose image `read` can read; those before it go to
+    /// `skipped`.
     fn readable(
         &self,
         position: usize,
+        skipped: &mut Vec<u32>,
         mut read: impl FnMut(u32) -> Result<(), DataError>,
     ) -> Result<u32, DataError> {
         let shared = &*self.shared;
@@ -188,7 +199,11 @@ impl EpochPlan {
             let index = self.order[candidate];
             match read(index) {
                 Ok(()) => return Ok(index),
-                Err(error) => shared.bad_images.note(index, &error)?,
+                Err(error) if error.is_of_source() => return Err(error),
+                Err(error) => {
+                    shared.bad_images.note(index, &error)?;
+                    skipped.push(index);
+                }
             }
         }
         Err(shared.bad_images.nothing_left())

@@ -47,7 +47,8 @@ impl CheckpointArgs {
 /// The images, and what works on them.
 #[derive(Args, Debug)]
 pub(super) struct DataArgs {
-    /// Images: a manifest's name ("embedded", "cifar10", ...) or a path
+    /// Images: a manifest's name ("embedded", "cifar10", ...), a path, hf://datasets/OWNER/NAME, or shards
+    /// https://HOST/{train-{0000..0123},val-{00..07}}.tar or s3://BUCKET/...
     /// [default: the data set of the checkpoint's training]
     #[arg(long, value_name = "NAME|PATH")]
     data: Option<String>,

@@ -8,8 +8,11 @@ use super::vector_of;
 const WARP: usize = 32;
 /// Threads of a block, a power of two.
 const THREADS: usize = 256;
-/// About as many blocks as a large GPU has room for at a time: eight on each of 132 multiprocessors.
-const BLOCKS: usize = 1024;
+/// Blocks of a pass that sums: what 132 multiprocessors hold at a time, six each, or half of it where sums of gradients fill the
+/// registers. A few blocks more would wait until all the others have ended.
+const BLOCKS: usize = 6 * 132;
+/// Blocks of a pass that leaves no sums, so that their number costs nothing and the last ones end at about the same time.
+const BLOCKS_OF_ELEMENTS: usize = 32 * 132;
 
 /// How a pass over `[groups, rows, channels]` is shared among threads. Results of sums depend on it, and it depends on the
 /// shape alone.
@@ -28,12 +31,22 @@ pub(crate) struct Columns {
 }
 
 impl Columns {
+    /// Of a pass that sums.
     pub(crate) fn new(groups: usize, rows: usize, channels: usize) -> Self {
+        Self::in_blocks(groups, rows, channels, BLOCKS)
+    }
+
+    /// Of a pass over the same elements that leaves no sums.
+    pub(crate) fn for_elements(&self) -> Self {
+        Self::in_blocks(self.groups, self.rows, self.channels, BLOCKS_OF_ELEMENTS)
+    }
+
+    fn in_blocks(groups: usize, rows: usize, channels: usize, blocks: usize) -> Self {
         let vector = vector_of(channels);
         let across = (channels / vector).next_power_of_two().min(WARP);
         let down = THREADS / across;
         let others = (channels / vector).div_ceil(across) * groups;
-        let bands = (BLOCKS / others).clamp(1, rows.div_ceil(4 * down).max(1));
+        let bands = (blocks / others).clamp(1, rows.div_ceil(4 * down).max(1));
         Self {
             channels,
             rows,
@@ -100,7 +113,10 @@ mod tests {
                     let columns = Columns::new(groups, rows, channels);
                     assert!(columns.bands() * columns.band >= rows);
                     assert!((columns.bands() - 1) * columns.band < rows);
-                    assert!(columns.bands() <= 1024);
+                    assert!(columns.bands() <= BLOCKS);
+                    let fine = columns.for_elements();
+                    assert!(fine.bands() * fine.band >= rows && fine.bands() >= columns.bands());
+                    assert!((fine.bands() - 1) * fine.band < rows);
                     assert!(columns.shared_for_sums() <= 48 * 1024);
                 }
             }
@@ -111,7 +127,8 @@ mod tests {
     fn a_warp_reads_contiguous_memory_where_channels_allow() {
         let columns = Columns::new(1, 1 << 20, 64);
         assert_eq!((columns.vector, columns.threads), (8, (8, 32)));
-        assert_eq!(columns.bands(), 1024);
+        assert_eq!(columns.bands(), 792);
+        assert_eq!(columns.for_elements().bands(), 4212);
         assert_eq!(Columns::new(1, 100, 66).vector, 1);
     }
 }

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-/// A matrix of f32 as it lies in memory, or that transposed.
+/// A matrix of f32 or bf16 as it lies in memory, or that transposed.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(
     not(feature = "cuda"),

@@ -8,21 +8,39 @@
 // sums add up in the same order.
 //
 // A grid of blocks of (x, y) threads: x over vectors of channels, y over rows; blocks along x over vectors, along y over
-// bands of rows, along z over groups of rows.
+// rows, along z over groups of rows. A thread takes the rows from `first_row` to `end_row`, each `step` behind the one before.
 struct Columns {
-  unsigned channels, rows, first_channel, first_row, end_row;
+  unsigned channels, rows, first_channel, first_row, end_row, step;
   size_t base;
 
-  // `rows` of one group, of which a block has `band`.
+  // Blocks have bands of neighbouring rows, `band` of a group's `rows` each: they walk over memory from its beginning.
   template <unsigned VECTOR>
-  __device__ __forceinline__ static Columns of(unsigned channels, unsigned rows, unsigned band) {
+  __device__ __forceinline__ static Columns in_bands(unsigned channels, unsigned rows, unsigned band) {
+    Columns columns = Columns::of<VECTOR>(channels, rows);
+    columns.first_row = blockIdx.y * band + threadIdx.y;
+    const unsigned end = (blockIdx.y + 1) * band;
+    columns.end_row = end < rows ? end : rows;
+    columns.step = blockDim.y;
+    return columns;
+  }
+
+  // All blocks walk over memory together. With rows counted from the last one, the first pass over an array finds in the cache what
+  // was written last, and leaves there what a pass from the first row on reads first.
+  template <unsigned VECTOR>
+  __device__ __forceinline__ static Columns together(unsigned channels, unsigned rows) {
+    Columns columns = Columns::of<VECTOR>(channels, rows);
+    columns.first_row = blockIdx.y * blockDim.y + threadIdx.y;
+    columns.end_row = rows;
+    columns.step = gridDim.y * blockDim.y;
+    return columns;
+  }
+
+  template <unsigned VECTOR>
+  __device__ __forceinline__ static Columns of(unsigned channels, unsigned rows) {
     Columns columns;
     columns.channels = channels;
     columns.rows = rows;
     columns.first_channel = (blockIdx.x * blockDim.x + threadIdx.x) * VECTOR;
-    columns.first_row = blockIdx.y * band + threadIdx.y;
-    const unsigned end = (blockIdx.y + 1) * band;
-    columns.end_row = end < rows ? end : rows;
     columns.base = static_cast<size_t>(blockIdx.z) * rows * channels;
     return columns;
   }
@@ -32,6 +50,9 @@ struct Columns {
   __device__ __forceinline__ size_t place(unsigned row) const {
     return base + static_cast<size_t>(row) * channels + first_channel;
   }
+
+  // Of a row that is counted from the last one.
+  __device__ __forceinline__ size_t place_from_end(unsigned row) const { return place(rows - 1 - row); }
 
   // Where per-channel values of this group begin for this thread.
   __device__ __forceinline__ unsigned constants() const { return blockIdx.z * channels + first_channel; }

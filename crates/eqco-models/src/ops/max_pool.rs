@@ -94,7 +94,7 @@ fn on_cuda(
         Work::new("max_pool", Phase::Forward).moving(moved)
     });
     let launch = map
-        .launch(input.dtype(), KERNELS, output.tensor().elem_count())
+        .launch(input.dtype(), KERNELS, output.tensor().elem_count())?
         .arg(address(input.tensor())?)
         .arg(address_mut(output.tensor())?)
         .arg(address_mut(places.tensor())?);
@@ -109,7 +109,7 @@ fn on_cuda(
             Work::new("max_pool", Phase::Backward).moving(moved)
         });
         let launch = map
-            .launch(target.dtype(), GRADIENT_KERNELS, target.elem_count())
+            .launch(target.dtype(), GRADIENT_KERNELS, target.elem_count())?
             .arg(address(gradient.tensor())?)
             .arg(address(places.tensor())?)
             .arg(address_mut(&target)?);
@@ -143,10 +143,21 @@ struct Map {
 }
 
 impl Map {
-    /// A launch of a thread for every vector of `elements`.
-    fn launch(&self, dtype: DType, [eights, singles]: PoolKernels, elements: usize) -> Launch {
+    /// A launch of a thread for every vector of `elements`, which the kernels number with 32 bits.
+    fn launch(
+        &self,
+        dtype: DType,
+        [eights, singles]: PoolKernels,
+        elements: usize,
+    ) -> Result<Launch> {
+        let threads = elements / self.vector();
+        if u32::try_from(threads).is_err() {
+            bail!(
+                "max_pool: expected fewer than 2^32 vectors of channels in a batch, found {threads}"
+            );
+        }
         let kernels = if self.vector() > 1 { eights } else { singles };
-        across(by_type(dtype, kernels), elements / self.vector())
+        Ok(across(by_type(dtype, kernels), threads))
     }
 
     fn with_sizes(&self, launch: Launch, elements: usize) -> Launch {
@@ -154,7 +165,7 @@ impl Map {
             .arg(self.height)
             .arg(self.width)
             .arg(self.channels)
-            .arg((elements / self.vector()) as u64)
+            .arg(elements / self.vector())
     }
 
     fn vector(&self) -> usize {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use eqco_data::dataset::ReadingInOrder;
 use eqco_data::dataset::packed::{Change, PackWriter, Reduction, StoredImage, stored_image};
 use eqco_data::{DataError, Dataset, Split, open_as};
 
@@ -147,7 +148,9 @@ impl Packing {
             let is_wanted = !interrupt.is_requested();
             is_wanted.then(|| stored_image(dataset, index, reduction))
         };
+        let reading = ReadingInOrder::begin(dataset);
         in_order(dataset.len(), stored, |index, stored| {
+            reading.advance(index + 1);
             let stored = stored.ok_or(Stopped)?.context(UNREADABLE);
             let StoredImage { bytes, change } = stored?;
             self.writer.add(split, dataset.label(index), &bytes)?;

@@ -26,7 +26,7 @@ mod views;
 mod workload;
 
 pub use distance::distance;
-pub use lockstep::{Agreement, compare};
+pub use lockstep::{Agreement, compare, compare_roundings};
 pub use outcome::{Check, Measurement, Outcome, PeerComparison, Work};
 pub use part::{Part, Workload};
 pub use pictures::{Pictures, picture};

@@ -73,7 +73,7 @@ impl Part {
     pub fn limit(self) -> Duration {
         Duration::from_secs(match self {
             Self::Kernel(_) | Self::Steps(_) | Self::Curves | Self::Speed => 90,
-            Self::Workload(_) => 240,
+            Self::Workload(_) => 360,
         })
     }
 }

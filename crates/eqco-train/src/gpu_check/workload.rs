@@ -20,7 +20,7 @@ use super::speed::{FusedLoss, Scale, median};
 const ROUNDS: usize = 2;
 const WARM_UP_STEPS: usize = 5;
 /// What PyTorch may take: to import, compile and warm up, and for a measurement.
-const WARM_UP_LIMIT: Duration = Duration::from_secs(120);
+const WARM_UP_LIMIT: Duration = Duration::from_secs(180);
 const MEASUREMENT_LIMIT: Duration = Duration::from_secs(30);
 
 /// How much is timed.

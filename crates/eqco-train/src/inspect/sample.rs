@@ -34,7 +34,7 @@ impl HeaderSample {
     /// that is done, 0 to 1.
     ///
     /// # Errors
-    /// None of an image; `progress` has no way to fail either.
+    /// None of an image, but those of a source that cannot be read at all.
     pub fn of(dataset: &dyn Dataset, count: usize, mut progress: impl FnMut(f64)) -> Result<Self> {
         let images = count.min(dataset.len());
         let mut sample = Self {
@@ -55,6 +55,7 @@ impl HeaderSample {
                     heights.push(header.height);
                     lengths.extend(bytes);
                 }
+                Err(error) if error.is_of_source() => return Err(error.into()),
                 Err(_) => sample.unreadable += 1,
             }
             progress((number + 1) as f64 / images as f64);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 
 use anyhow::Result;
+use eqco_data::dataset::ReadingInOrder;
 use eqco_data::{DataError, Dataset};
 use serde::Serialize;
 
@@ -38,7 +39,7 @@ impl Scan {
     /// images so far.
     ///
     /// # Errors
-    /// None of an image; `progress` has no way to fail either.
+    /// None of an image, but those of a source that cannot be read at all.
     pub fn of(
         dataset: &dyn Dataset,
         max_bad_share: f64,
@@ -47,7 +48,13 @@ impl Scan {
         let images = dataset.len();
         let mut bad = Vec::new();
         let failure = |index| dataset.image(index).err();
+        let reading = ReadingInOrder::begin(dataset);
         in_order(images, failure, |index, error| {
+            reading.advance(index + 1);
+            let error = match error {
+                Some(error) if error.is_of_source() => return Err(error.into()),
+                error => error,
+            };
             bad.extend(error.map(|error| BadImage {
                 index,
                 image: dataset.describe(index),

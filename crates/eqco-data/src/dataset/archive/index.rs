@@ -65,6 +65,14 @@ impl Index {
         (0..self.len()).map(|number| self.entry(number).name)
     }
 
+    /// Number of images in every archive.
+    pub(crate) fn images_of_archives(&self) -> impl Iterator<Item = u32> {
+        let begins = [0].into_iter().chain(self.archive_ends.iter().copied());
+        begins
+            .zip(&self.archive_ends)
+            .map(|(begin, end)| end - begin)
+    }
+
     /// What every archive was when it was indexed.
     pub(crate) fn stamps(&self) -> &[Stamp] {
         &self.stamps

@@ -10,13 +10,15 @@ mod stored_index;
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-use super::Dataset;
+use super::{Dataset, Run, Shards};
 use crate::{DataError, Image, decode};
 
-pub(super) use index::{Index, MOST_CLASSES, UNLABELLED};
+pub(crate) use index::{Entry, Index, MOST_CLASSES, UNLABELLED};
 pub(super) use members::{Member, Members};
-pub(super) use positioned_file::PositionedFile;
+pub(crate) use positioned_file::PositionedFile;
 pub(super) use stored_index::{Places, stored_or_built};
+#[cfg(feature = "remote")]
+pub(crate) use stored_index::{cache_folder, fnv, index_in, keep_index};
 
 use positioned_file::OpenFiles;
 
@@ -67,16 +69,24 @@ impl ArchiveImages {
 
     fn bytes(&self, index: usize) -> Result<Vec<u8>, DataError> {
         let entry = self.index.entry(index);
-        if entry.length > MOST_IMAGE_BYTES {
-            return Err(DataError::Decode {
-                image: self.describe(index),
-                reason: format!("{} bytes, more than {MOST_IMAGE_BYTES}", entry.length),
-            });
-        }
-        self.files
-            .get(entry.archive)?
-            .bytes(entry.offset, entry.length)
+        let file = self.files.get(entry.archive)?;
+        image_bytes(&file, entry, || self.describe(index))
     }
+}
+
+/// The bytes of an image of this archive. `describe` names it.
+pub(crate) fn image_bytes(
+    archive: &PositionedFile,
+    entry: Entry<'_>,
+    describe: impl Fn() -> String,
+) -> Result<Vec<u8>, DataError> {
+    if entry.length > MOST_IMAGE_BYTES {
+        return Err(DataError::Decode {
+            image: describe(),
+            reason: format!("{} bytes, more than {MOST_IMAGE_BYTES}", entry.length),
+        });
+    }
+    archive.bytes(entry.offset, entry.length)
 }
 
 impl Dataset for ArchiveImages {
@@ -109,6 +119,17 @@ impl Dataset for ArchiveImages {
         let entry = self.index.entry(index);
         let archive = self.files.path(entry.archive).display();
         format!("{archive}: {}", entry.name)
+    }
+
+    fn shards(&self) -> Option<Shards> {
+        let counts = self.index.images_of_archives();
+        let runs = (0..)
+            .zip(counts)
+            .map(|(shard, images)| Run { shard, images });
+        Some(Shards {
+            runs: runs.filter(|run| run.images > 0).collect(),
+            ahead: None,
+        })
     }
 }
 

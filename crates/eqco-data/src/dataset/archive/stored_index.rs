@@ -33,19 +33,15 @@ impl Places {
     }
 
     fn read(&self, contents: &str, stamps: &[Stamp]) -> Option<Index> {
-        self.0.iter().find_map(|place| {
-            let file = File::open(place).ok()?;
-            let size = file.metadata().ok()?.len();
-            let index = index_file::read(file, size, contents).ok().flatten()?;
-            (index.stamps() == stamps).then_some(index)
-        })
+        let mut indices = self.0.iter().filter_map(|place| index_in(place, contents));
+        indices.find(|index| index.stamps() == stamps)
     }
 
     /// Keeps an index; where that fails, the next run has to build it anew, and is told why.
     fn write(&self, contents: &str, index: &Index) {
         let mut reasons = Vec::new();
         for place in &self.0 {
-            match write_whole(place, contents, index) {
+            match keep_index(place, contents, index) {
                 Ok(()) => return,
                 Err(error) => reasons.push(format!("{}: {error}", place.display())),
             }
@@ -57,8 +53,15 @@ impl Places {
     }
 }
 
+/// The index in a file, if it is one of `contents`.
+pub(crate) fn index_in(place: &Path, contents: &str) -> Option<Index> {
+    let file = File::open(place).ok()?;
+    let size = file.metadata().ok()?.len();
+    index_file::read(file, size, contents).ok().flatten()
+}
+
 /// Where programs keep what they can make again.
-fn cache_folder() -> Option<PathBuf> {
+pub(crate) fn cache_folder() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).map(PathBuf::from);
     let absolute = |path: &PathBuf| path.is_absolute();
     variable("XDG_CACHE_HOME")
@@ -68,14 +71,14 @@ fn cache_folder() -> Option<PathBuf> {
 }
 
 /// The hash of Fowler, Noll and Vo, which stays the same from one version of Rust to the next.
-fn fnv(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
 
 /// Writes beside the place and renames, so that no other process reads half an index.
-fn write_whole(place: &Path, contents: &str, index: &Index) -> io::Result<()> {
+pub(crate) fn keep_index(place: &Path, contents: &str, index: &Index) -> io::Result<()> {
     let folder = place.parent().unwrap_or(Path::new("."));
     // A data set's own folder is there; the cache folder may not be.
     fs::create_dir_all(folder)?;

@@ -11,6 +11,10 @@ use super::archive::{ArchiveImages, Index, Places, PositionedFile, UNLABELLED, s
 use super::image_folder::Entries;
 use crate::DataError;
 
+pub(crate) use class_names::ClassNames;
+#[cfg(feature = "remote")]
+pub(crate) use {pattern::expand, samples::add as add_samples};
+
 pub(super) use pattern::is_pattern;
 
 const EXPECTED: &str =
@@ -63,36 +67,19 @@ pub(super) fn open(source: &Path, title: &str, split: Split) -> Result<ArchiveIm
         return Err(DataError::layout(source, EXPECTED, found));
     };
     let index = index(&shards)?;
-    check_one_split(&index, first)?;
-    let mut count = index.class_count();
-    if !is_labelled(&index, first)? {
+    check_one_split([&index], first)?;
+    if !is_labelled([&index], first)? {
         return ArchiveImages::new(title, Vec::new(), shards, index);
     }
-    let names = class_names::beside(first)?;
-    if split == Split::Test && names.is_none() && !train.is_empty() {
-        count = at_most(count, self::index(&train)?.class_count(), first)?;
-    }
-    let names = match names {
-        Some((path, names)) => {
-            at_most(count, names.len(), &path)?;
-            names
+    let used = index.class_count();
+    let names = match ClassNames::beside(first)? {
+        Some(names) => names.for_labels(used)?,
+        None if split == Split::Test && !train.is_empty() => {
+            ClassNames::of_training(used, self::index(&train)?.class_count(), first)?
         }
-        None => (0..count).map(|class| class.to_string()).collect(),
+        None => ClassNames::numbers(used),
     };
     ArchiveImages::new(title, names, shards, index)
-}
-
-/// The number of classes that there are names for, if labels use no more.
-fn at_most(used: usize, named: usize, path: &Path) -> Result<usize, DataError> {
-    if used > named {
-        let expected = format!(
-            "labels from 0 to {}, as there are {named} classes",
-            named.saturating_sub(1)
-        );
-        let found = format!("the label {}", used - 1);
-        return Err(DataError::labels(path, expected, found));
-    }
-    Ok(named)
 }
 
 fn index(shards: &[PathBuf]) -> Result<Index, DataError> {
@@ -113,13 +100,17 @@ fn index(shards: &[PathBuf]) -> Result<Index, DataError> {
 }
 
 /// Refuses the archive of a whole data set: its test images would be trained on.
-fn check_one_split(index: &Index, first: &Path) -> Result<(), DataError> {
+pub(crate) fn check_one_split<'a>(
+    indices: impl IntoIterator<Item = &'a Index>,
+    first: &Path,
+) -> Result<(), DataError> {
     let folder_of_split = |name: &str| {
         let folders = name.rsplit_once('/').map_or("", |(folders, _)| folders);
         let known = |folder: &&str| ["train", "val", "test"].contains(folder);
         folders.split('/').find(known).map(str::to_owned)
     };
-    let mut splits = index.names().filter_map(folder_of_split);
+    let names = indices.into_iter().flat_map(Index::names);
+    let mut splits = names.filter_map(folder_of_split);
     let Some(one) = splits.next() else {
         return Ok(());
     };
@@ -134,10 +125,16 @@ fn check_one_split(index: &Index, first: &Path) -> Result<(), DataError> {
 }
 
 /// Whether samples have labels, which all have or none.
-fn is_labelled(index: &Index, first: &Path) -> Result<bool, DataError> {
-    let all = || (0..index.len()).map(|number| index.entry(number));
-    let labelled = all().find(|entry| entry.label != UNLABELLED);
-    let unlabelled = all().find(|entry| entry.label == UNLABELLED);
+pub(crate) fn is_labelled<'a>(
+    indices: impl IntoIterator<Item = &'a Index>,
+    first: &Path,
+) -> Result<bool, DataError> {
+    let (mut labelled, mut unlabelled) = (None, None);
+    for index in indices {
+        let mut all = (0..index.len()).map(|number| index.entry(number));
+        labelled = labelled.or_else(|| all.clone().find(|entry| entry.label != UNLABELLED));
+        unlabelled = unlabelled.or_else(|| all.find(|entry| entry.label == UNLABELLED));
+    }
     if let (Some(labelled), Some(unlabelled)) = (labelled, unlabelled) {
         let expected = format!("a label for every image, as for `{}`", labelled.name);
         let found = format!("none for `{}`", unlabelled.name);
@@ -198,7 +195,10 @@ fn tar_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
 }
 
 /// Divides shards by the words in their names. Where no name has one, all are for training.
-fn by_name(source: &Path, shards: Vec<PathBuf>) -> Result<(Vec<PathBuf>, Vec<PathBuf>), DataError> {
+pub(crate) fn by_name(
+    source: &Path,
+    shards: Vec<PathBuf>,
+) -> Result<(Vec<PathBuf>, Vec<PathBuf>), DataError> {
     let mut groups: [Vec<PathBuf>; 4] = Default::default();
     for shard in shards {
         let group = match split_words(&shard)[..] {

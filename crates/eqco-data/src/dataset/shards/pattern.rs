@@ -45,7 +45,7 @@ pub(super) fn files(pattern: &Path) -> Result<Vec<PathBuf>, DataError> {
 }
 
 /// All texts that a pattern stands for, as in a shell: `{a,b}` and `{08..11}`, one within the other, too.
-fn expand(pattern: &str) -> Result<Vec<String>, String> {
+pub(crate) fn expand(pattern: &str) -> Result<Vec<String>, String> {
     let Some(open) = pattern.find('{') else {
         return match pattern.contains('}') {
             true => Err("a brace that is not opened".to_owned()),

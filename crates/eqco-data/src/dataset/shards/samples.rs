@@ -19,7 +19,7 @@ struct Sample {
 }
 
 /// Adds the samples of a shard to an index, in their order.
-pub(super) fn add(index: &mut Index, shard: &PositionedFile) -> Result<(), DataError> {
+pub(crate) fn add(index: &mut Index, shard: &PositionedFile) -> Result<(), DataError> {
     let mut sample = Sample::default();
     for member in Members::of(shard) {
         let member = member?;

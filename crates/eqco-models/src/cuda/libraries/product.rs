@@ -1,4 +1,4 @@
-//! cuBLASLt's matrix products, for linear layers.
+//! cuBLASLt's matrix products, for linear layers and for convolutions of pixels on their own.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -7,7 +7,7 @@ use std::ptr::from_ref;
 
 use candle_core::cuda_backend::cudarc::cublaslt::result::{self, CublasError};
 use candle_core::cuda_backend::cudarc::cublaslt::sys;
-use candle_core::{Error, Result, Tensor};
+use candle_core::{DType, Error, Result, Tensor};
 use eqco_core::cuda::{address, address_mut};
 
 use super::owned::Owned;
@@ -32,6 +32,8 @@ struct Problem {
     right_is_transposed: bool,
     has_bias: bool,
     accumulates: bool,
+    /// Types of both factors, and of the target.
+    dtypes: [DType; 2],
     /// Of left, right and target.
     alignments: [u32; 3],
 }
@@ -86,17 +88,18 @@ impl Plan {
             rows,
             columns,
             inner,
+            dtypes: [of_factors, of_target],
             ..
         } = *problem;
         let left = match problem.left_is_transposed {
-            true => layout(inner, rows)?,
-            false => layout(rows, inner)?,
+            true => layout(of_factors, inner, rows)?,
+            false => layout(of_factors, rows, inner)?,
         };
         let right = match problem.right_is_transposed {
-            true => layout(columns, inner)?,
-            false => layout(inner, columns)?,
+            true => layout(of_factors, columns, inner)?,
+            false => layout(of_factors, inner, columns)?,
         };
-        let target = layout(rows, columns)?;
+        let target = layout(of_target, rows, columns)?;
         let product = description(problem, config)?;
         let wishes = wishes(problem)?;
         // SAFETY: all are alive.
@@ -121,10 +124,13 @@ impl Plan {
     }
 }
 
-/// A matrix of ours, `[rows, columns]` of f32.
-fn layout(rows: usize, columns: usize) -> Outcome<Layout> {
+/// A matrix of ours, `[rows, columns]`.
+fn layout(dtype: DType, rows: usize, columns: usize) -> Outcome<Layout> {
     let raw = result::create_matrix_layout(
-        sys::cudaDataType_t::CUDA_R_32F,
+        match dtype {
+            DType::BF16 => sys::cudaDataType_t::CUDA_R_16BF,
+            _ => sys::cudaDataType_t::CUDA_R_32F,
+        },
         columns as u64,
         rows as u64,
         columns as i64,
@@ -137,7 +143,7 @@ fn layout(rows: usize, columns: usize) -> Outcome<Layout> {
 
 fn description(problem: &Problem, config: CudaConfig) -> Outcome<Owned<sys::cublasLtMatmulDesc_t>> {
     use sys::cublasLtMatmulDescAttributes_t as Attribute;
-    let arithmetic = if config.tf32 {
+    let arithmetic = if config.tf32 && problem.dtypes[0] == DType::F32 {
         sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32
     } else {
         sys::cublasComputeType_t::CUBLAS_COMPUTE_32F
@@ -226,7 +232,8 @@ fn alignment(address: u64) -> u32 {
 }
 
 impl Libraries {
-    /// target `[rows, columns]` (+)= left `[rows, inner]` · right `[inner, columns]` (+ bias `[columns]`), in f32.
+    /// target `[rows, columns]` (+)= left `[rows, inner]` · right `[inner, columns]` (+ bias `[columns]`), added up in f32. Factors are both
+    /// of f32 or both of bf16, the target is of either.
     pub(crate) fn multiply(
         &self,
         left: Matrix<'_>,
@@ -238,6 +245,7 @@ impl Libraries {
         self.bind()?;
         let (rows, columns) = target.dims2()?;
         let (first, second) = left.tensor.dims2()?;
+        let dtypes = [left.tensor.dtype(), target.dtype()];
         let (of_left, of_right) = (address(left.tensor)?, address(right.tensor)?);
         let of_target = address_mut(target)?;
         let of_bias = bias.map(address).transpose()?;
@@ -252,6 +260,7 @@ impl Libraries {
                 right_is_transposed: right.transposed,
                 has_bias: bias.is_some(),
                 accumulates: accumulate,
+                dtypes,
                 alignments: [of_left, of_right, of_target].map(alignment),
             })
             .map_err(Error::wrap)?;

@@ -35,21 +35,22 @@ __device__ __forceinline__ void mask_gradient(Vector<T, VECTOR> &gradient, const
   }
 }
 
-// Per band and channel: sums of g and of g (x - mean).
+// Per band and channel: sums of g and of g (x - mean). A gradient that is masked by the stored output is written back, so that
+// the next pass need not read that again.
 template <class T, unsigned VECTOR>
-__device__ __forceinline__ void batch_norm_gradient_sums(const T *x, const T *dy, const T *y, const float *constants,
-                                                         float *partial, unsigned channels, unsigned rows, unsigned band,
-                                                         unsigned mask) {
-  const Columns columns = Columns::of<VECTOR>(channels, rows, band);
+__device__ __forceinline__ void batch_norm_gradient_sums(const T *x, T *dy, const T *y, const float *constants,
+                                                         float *partial, unsigned channels, unsigned rows, unsigned mask) {
+  const Columns columns = Columns::together<VECTOR>(channels, rows);
   float sum[VECTOR] = {}, products[VECTOR] = {};
   if (columns.are_there()) {
     const ChannelConstants<VECTOR> channel =
         ChannelConstants<VECTOR>::load(constants, gridDim.z * channels, columns.constants());
-    for (unsigned row = columns.first_row; row < columns.end_row; row += blockDim.y) {
-      const size_t place = columns.place(row);
+    for (unsigned row = columns.first_row; row < columns.end_row; row += columns.step) {
+      const size_t place = columns.place_from_end(row);
       const Vector<T, VECTOR> value = Vector<T, VECTOR>::load(x + place);
       Vector<T, VECTOR> gradient = Vector<T, VECTOR>::load(dy + place);
       mask_gradient<T, VECTOR>(gradient, value, y + place, channel, mask);
+      if (mask == MASK_FROM_OUTPUT) gradient.store(dy + place);
 #pragma unroll
       for (unsigned i = 0; i < VECTOR; ++i) {
         sum[i] += gradient.values[i];
@@ -62,10 +63,10 @@ __device__ __forceinline__ void batch_norm_gradient_sums(const T *x, const T *dy
 
 #define BATCH_NORM_GRADIENT_SUMS(NAME, T, VECTOR)                                                                      \
   extern "C" __global__ void __launch_bounds__(256)                                                                    \
-      NAME(const T *__restrict__ x, const T *__restrict__ dy, const T *__restrict__ y,                                 \
+      NAME(const T *__restrict__ x, T *__restrict__ dy, const T *__restrict__ y,                                       \
            const float *__restrict__ constants, float *__restrict__ partial, unsigned channels, unsigned rows,         \
-           unsigned band, unsigned mask) {                                                                             \
-    batch_norm_gradient_sums<T, VECTOR>(x, dy, y, constants, partial, channels, rows, band, mask);                     \
+           unsigned mask) {                                                                                            \
+    batch_norm_gradient_sums<T, VECTOR>(x, dy, y, constants, partial, channels, rows, mask);                           \
   }                                                                                                                    \
   EXPORT_KERNEL(NAME)
 BATCH_NORM_GRADIENT_SUMS(batch_norm_gradient_sums_f32, float, 8)
@@ -103,11 +104,12 @@ extern "C" __global__ void batch_norm_parameter_gradients(const float *__restric
 }
 EXPORT_KERNEL(batch_norm_parameter_gradients)
 
-// Replaces `dy` by the gradient of the input and, where `y` is the stored output, `y` by the masked gradient.
+// Writes the gradient of the input to `target`, which may be `dy`. What the stored output masks has been masked by the sums.
 template <class T, unsigned VECTOR>
-__device__ __forceinline__ void batch_norm_input_gradient(const T *x, T *dy, T *y, const float *constants, const float *sums,
-                                                          unsigned channels, unsigned rows, unsigned band, unsigned mask) {
-  const Columns columns = Columns::of<VECTOR>(channels, rows, band);
+__device__ __forceinline__ void batch_norm_input_gradient(const T *x, const T *dy, T *target, const float *constants,
+                                                          const float *sums, unsigned channels, unsigned rows, unsigned band,
+                                                          unsigned mask) {
+  const Columns columns = Columns::in_bands<VECTOR>(channels, rows, band);
   if (!columns.are_there()) return;
   const unsigned all = gridDim.z * channels, own = columns.constants();
   const ChannelConstants<VECTOR> channel = ChannelConstants<VECTOR>::load(constants, all, own);
@@ -118,25 +120,24 @@ __device__ __forceinline__ void batch_norm_input_gradient(const T *x, T *dy, T *
     mean_gradient[i] = sums[own + i] / rows;
     slope[i] = sums[all + own + i] / rows * constants[all + own + i];
   }
-  for (unsigned row = columns.first_row; row < columns.end_row; row += blockDim.y) {
+  for (unsigned row = columns.first_row; row < columns.end_row; row += columns.step) {
     const size_t place = columns.place(row);
     const Vector<T, VECTOR> value = Vector<T, VECTOR>::load(x + place);
     Vector<T, VECTOR> gradient = Vector<T, VECTOR>::load(dy + place);
-    mask_gradient<T, VECTOR>(gradient, value, y + place, channel, mask);
-    if (mask == MASK_FROM_OUTPUT) gradient.store(y + place);
+    if (mask == MASK_FROM_INPUT) mask_gradient<T, VECTOR>(gradient, value, nullptr, channel, mask);
 #pragma unroll
     for (unsigned i = 0; i < VECTOR; ++i)
       gradient.values[i] =
           channel.scale[i] * (gradient.values[i] - mean_gradient[i] - (value.values[i] - channel.mean[i]) * slope[i]);
-    gradient.store(dy + place);
+    gradient.store(target + place);
   }
 }
 
 #define BATCH_NORM_INPUT_GRADIENT(NAME, T, VECTOR)                                                                     \
   extern "C" __global__ void __launch_bounds__(256)                                                                    \
-      NAME(const T *__restrict__ x, T *__restrict__ dy, T *__restrict__ y, const float *__restrict__ constants,        \
+      NAME(const T *__restrict__ x, const T *dy, T *target, const float *__restrict__ constants,                       \
            const float *__restrict__ sums, unsigned channels, unsigned rows, unsigned band, unsigned mask) {           \
-    batch_norm_input_gradient<T, VECTOR>(x, dy, y, constants, sums, channels, rows, band, mask);                       \
+    batch_norm_input_gradient<T, VECTOR>(x, dy, target, constants, sums, channels, rows, band, mask);                  \
   }                                                                                                                    \
   EXPORT_KERNEL(NAME)
 BATCH_NORM_INPUT_GRADIENT(batch_norm_input_gradient_f32, float, 8)

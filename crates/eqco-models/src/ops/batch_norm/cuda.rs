@@ -8,7 +8,6 @@ use eqco_core::cuda::{address, address_mut};
 
 use super::{Activate, BATCH_NORM_MOMENTUM, BatchNorm, EPSILON, group_count, work};
 use crate::cuda::{Columns, Cuda, by_type};
-use crate::ops::access::copy_into;
 use crate::profile::Phase;
 use crate::tape::{Activation, BackwardPass, Mode, Recipe, Slot, Tape};
 
@@ -143,8 +142,7 @@ impl Layer {
             .arg(x)
             .arg(partial)
             .arg(columns.channels)
-            .arg(columns.rows)
-            .arg(columns.band);
+            .arg(columns.rows);
         // SAFETY: the arguments are those of the kernel, sized by `columns`.
         unsafe { self.cuda.launch(&sums)? };
         let (target, squares) = (
@@ -215,6 +213,7 @@ impl Layer {
         activate: Activate,
         output: &Activation,
     ) -> Result<()> {
+        let columns = columns.for_elements();
         let dtype = input.dtype();
         let residual = residual
             .map(|residual| address(residual.tensor()))
@@ -258,11 +257,11 @@ struct Saved {
 }
 
 impl Saved {
-    /// Turns the output's gradient into the input's in place; the masked gradient, which goes to the residual, takes the
-    /// place of the stored output.
+    /// Without a residual the output's gradient becomes the input's in place. With one it is masked, which makes it the residual's, and
+    /// the input's takes the place of the stored output.
     fn backward(mut self, gradient: Activation, pass: &mut BackwardPass<'_>) -> Result<()> {
         let with_residual = self.output.is_some();
-        let passes = if with_residual { 8 } else { 5 };
+        let passes = if with_residual { 7 } else { 5 };
         let _span = pass.profiler().span(|| {
             work(
                 Phase::Backward,
@@ -275,21 +274,24 @@ impl Saved {
         let stored = self.output.take();
         let output = stored.map(|output| pass.overwritable(output)).transpose()?;
         let mask = match (self.activate, &output) {
-            (Activate::Linear, None) => Mask::None,
-            (Activate::Linear, Some(output)) => {
-                copy_into(output.tensor(), gradient.tensor())?;
-                Mask::None
-            }
+            (Activate::Linear, _) => Mask::None,
             (Activate::Relu, None) => Mask::FromInput,
             (Activate::Relu, Some(_)) => Mask::FromOutput,
         };
         let sums = self.sums(&gradient, output.as_ref(), mask, pass)?;
-        self.input_gradient(&gradient, output.as_ref(), mask, &sums)?;
-        if let (Some(slot), Some(masked)) = (&self.residual, output) {
-            pass.give(slot, masked)?;
-        }
+        let target = output.as_ref().unwrap_or(&gradient);
+        self.input_gradient(&gradient, target, mask, &sums)?;
+        let of_input = match output {
+            Some(of_input) => {
+                if let Some(slot) = &self.residual {
+                    pass.give(slot, gradient)?;
+                }
+                of_input
+            }
+            None => gradient,
+        };
         match self.input.slot() {
-            Some(slot) => pass.give(&slot, gradient),
+            Some(slot) => pass.give(&slot, of_input),
             None => Ok(()),
         }
     }
@@ -326,13 +328,12 @@ impl Saved {
             )
             .shared(columns.shared_for_sums())
             .arg(address(self.input.tensor())?)
-            .arg(address(gradient.tensor())?)
+            .arg(address_mut(gradient.tensor())?)
             .arg(address(output.unwrap_or(&self.input).tensor())?)
             .arg(constants)
             .arg(address_mut(partial.tensor())?)
             .arg(columns.channels)
             .arg(columns.rows)
-            .arg(columns.band)
             .arg(mask as u32);
         // SAFETY: the arguments are those of the kernel, sized by `columns`.
         unsafe { self.layer.cuda.launch(&launch)? };
@@ -364,16 +365,12 @@ impl Saved {
     fn input_gradient(
         &self,
         gradient: &Activation,
-        output: Option<&Activation>,
+        target: &Activation,
         mask: Mask,
         sums: &Activation,
     ) -> Result<()> {
-        let columns = &self.columns;
+        let columns = self.columns.for_elements();
         let dtype = gradient.dtype();
-        let output = match output {
-            Some(output) => address_mut(output.tensor())?,
-            None => address(self.input.tensor())?,
-        };
         let launch = columns
             .launch(
                 by_type(
@@ -392,16 +389,15 @@ impl Saved {
                 ),
             )
             .arg(address(self.input.tensor())?)
-            .arg(address_mut(gradient.tensor())?)
-            .arg(output)
+            .arg(address(gradient.tensor())?)
+            .arg(address_mut(target.tensor())?)
             .arg(address(self.constants.tensor())?)
             .arg(address(sums.tensor())?)
             .arg(columns.channels)
             .arg(columns.rows)
             .arg(columns.band)
             .arg(mask as u32);
-        // SAFETY: the arguments are those of the kernel, sized by `columns`; a stored output is written with mask
-        // `FromOutput` alone.
+        // SAFETY: the arguments are those of the kernel, sized by `columns`.
         unsafe { self.layer.cuda.launch(&launch) }
     }
 }

@@ -4,13 +4,13 @@
 template <class T, unsigned VECTOR>
 __device__ __forceinline__ void batch_norm_normalize(const T *x, const T *residual, const float *constants, T *y,
                                                      unsigned channels, unsigned rows, unsigned band, unsigned relu) {
-  const Columns columns = Columns::of<VECTOR>(channels, rows, band);
+  const Columns columns = Columns::in_bands<VECTOR>(channels, rows, band);
   if (!columns.are_there()) return;
   const unsigned all = gridDim.z * channels;
   float scale[VECTOR], shift[VECTOR];
   load_constants<VECTOR>(constants + 2 * all + columns.constants(), scale);
   load_constants<VECTOR>(constants + 3 * all + columns.constants(), shift);
-  for (unsigned row = columns.first_row; row < columns.end_row; row += blockDim.y) {
+  for (unsigned row = columns.first_row; row < columns.end_row; row += columns.step) {
     const size_t place = columns.place(row);
     Vector<T, VECTOR> value = Vector<T, VECTOR>::load(x + place);
 #pragma unroll

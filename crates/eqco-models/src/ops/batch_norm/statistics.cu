@@ -4,13 +4,13 @@
 // Per band and channel: sums of the differences to the group's first row and of their squares, so that nothing cancels when
 // the mean is large against the deviation.
 template <class T, unsigned VECTOR>
-__device__ __forceinline__ void batch_norm_sums(const T *x, float *partial, unsigned channels, unsigned rows, unsigned band) {
-  const Columns columns = Columns::of<VECTOR>(channels, rows, band);
+__device__ __forceinline__ void batch_norm_sums(const T *x, float *partial, unsigned channels, unsigned rows) {
+  const Columns columns = Columns::together<VECTOR>(channels, rows);
   float sum[VECTOR] = {}, squares[VECTOR] = {};
   if (columns.are_there()) {
     const Vector<T, VECTOR> origin = Vector<T, VECTOR>::load(x + columns.place(0));
-    for (unsigned row = columns.first_row; row < columns.end_row; row += blockDim.y) {
-      const Vector<T, VECTOR> value = Vector<T, VECTOR>::load(x + columns.place(row));
+    for (unsigned row = columns.first_row; row < columns.end_row; row += columns.step) {
+      const Vector<T, VECTOR> value = Vector<T, VECTOR>::load(x + columns.place_from_end(row));
 #pragma unroll
       for (unsigned i = 0; i < VECTOR; ++i) {
         const float difference = value.values[i] - origin.values[i];
@@ -24,8 +24,8 @@ __device__ __forceinline__ void batch_norm_sums(const T *x, float *partial, unsi
 
 #define BATCH_NORM_SUMS(NAME, T, VECTOR)                                                                               \
   extern "C" __global__ void __launch_bounds__(256)                                                                    \
-      NAME(const T *__restrict__ x, float *__restrict__ partial, unsigned channels, unsigned rows, unsigned band) {    \
-    batch_norm_sums<T, VECTOR>(x, partial, channels, rows, band);                                                      \
+      NAME(const T *__restrict__ x, float *__restrict__ partial, unsigned channels, unsigned rows) {                   \
+    batch_norm_sums<T, VECTOR>(x, partial, channels, rows);                                                            \
   }                                                                                                                    \
   EXPORT_KERNEL(NAME)
 BATCH_NORM_SUMS(batch_norm_sums_f32, float, 8)

@@ -21,6 +21,8 @@ pub(super) struct Operation<L, D, F> {
     /// Declares the parameters.
     pub(super) declare: D,
     pub(super) inputs: Vec<Tensor>,
+    /// Whether nobody wants the gradients of the inputs, as of images.
+    pub(super) inputs_are_constant: bool,
     /// Where the gradient of the output is left out: 0 there, 1 elsewhere.
     pub(super) mask: Option<Tensor>,
     pub(super) forward: F,
@@ -41,6 +43,7 @@ where
             batch_norm_group: None,
             declare,
             inputs,
+            inputs_are_constant: false,
             mask: None,
             forward,
             bound: 0.0,
@@ -52,6 +55,13 @@ where
         Self {
             dtype,
             bound,
+            ..self
+        }
+    }
+
+    pub(super) fn of_constants(self) -> Self {
+        Self {
+            inputs_are_constant: true,
             ..self
         }
     }
@@ -134,7 +144,10 @@ where
     ) -> Result<Vec<Quantity>> {
         let mut tape = self.tape(place, Mode::Training, pool);
         let inputs = self.inputs_at(place)?;
-        let inputs = inputs.iter().map(|input| tape.input(input));
+        let inputs = inputs.iter().map(|input| match self.inputs_are_constant {
+            true => Activation::constant(input),
+            false => tape.input(input),
+        });
         let inputs = inputs.collect::<candle_core::Result<Vec<_>>>()?;
         let output = (self.forward)(&mut tape, layers, &inputs)?;
         let mut gradient =

@@ -73,8 +73,8 @@ fn batch_norm(
     (name, with_residual): (&str, bool),
 ) -> Result<Vec<Measurement>> {
     let bytes = 2 * shape.iter().product::<usize>() as u64;
-    // The residual is read, and backward it is the mask's output that is, twice, and its gradient that is written.
-    let (forward, backward) = if with_residual { (4, 8) } else { (3, 5) };
+    // The residual is read. Backward the output is, for its mask, and the masked gradient is written.
+    let (forward, backward) = if with_residual { (4, 7) } else { (3, 5) };
     let layer = Layer {
         name,
         place,

@@ -1,5 +1,6 @@
 //! How fast a device is, and how fast the kernels are on it.
 
+mod breakdown;
 mod ceilings;
 mod contrast;
 mod layers;
@@ -42,6 +43,9 @@ impl Scale {
 const ROUND: f64 = 0.05;
 const ROUNDS: usize = 3;
 const MOST_CALLS: usize = 200;
+const FEWEST_CALLS: usize = 3;
+/// More than there are pieces of memory that uploads go through in turn, each of which is allocated when it is first used.
+const WARM_UP_CALLS: usize = 5;
 
 /// Seconds of one call of `run` on `device`: the median of some rounds of so many calls that a round takes a while, with a wait for
 /// the device around each. Two calls go before, in which algorithms are chosen and memory is allocated.
@@ -58,8 +62,8 @@ pub fn seconds_per_call(device: &Device, mut run: impl FnMut() -> Result<()>) ->
         device.synchronize()?;
         Ok(start.elapsed().as_secs_f64() / calls as f64)
     };
-    round(1)?;
-    let calls = ((ROUND / round(1)?.max(1e-7)) as usize).clamp(1, MOST_CALLS);
+    round(WARM_UP_CALLS)?;
+    let calls = ((ROUND / round(1)?.max(1e-7)) as usize).clamp(FEWEST_CALLS, MOST_CALLS);
     let rounds = (0..ROUNDS).map(|_| round(calls));
     Ok(median(rounds.collect::<Result<_>>()?))
 }
@@ -78,12 +82,13 @@ pub(super) fn measure(
     keep: &dyn Fn(&Outcome),
 ) -> Outcome {
     type Group = fn(Place<'_>, Scale) -> Result<Outcome>;
-    let groups: [(&str, Group); 5] = [
+    let groups: [(&str, Group); 6] = [
         ("ceilings", ceilings::measure),
         ("layers", layers::measure),
         ("optimiser and momentum encoder", updates::measure),
         ("loss", contrast::measure),
         ("upload", upload::measure),
+        ("where a step goes", breakdown::measure),
     ];
     let mut all = Outcome::default();
     for (name, group) in groups {
