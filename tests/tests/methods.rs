@@ -243,6 +243,7 @@ fn a_checkpoint_gives_back_the_same_representations() -> Result<()> {
         step: 3,
         epoch: 0,
         commit: "test".into(),
+        progress: Default::default(),
     };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("last.safetensors");

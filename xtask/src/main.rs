@@ -7,6 +7,7 @@ mod check_cuda;
 mod ci;
 mod cuda_toolchain;
 mod fetch;
+mod fuzz;
 mod golden;
 mod python;
 mod repository;
@@ -37,6 +38,8 @@ enum Verb {
     CudaToolchain(cuda_toolchain::Arguments),
     /// This repository's own rules
     Tidy,
+    /// Random inputs for everything that reads files
+    Fuzz(fuzz::Arguments),
     /// Compare speed and memory with other libraries
     #[command(subcommand)]
     Bench(bench::Verb),
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Verb::CheckCuda => check_cuda::run(),
         Verb::CudaToolchain(arguments) => cuda_toolchain::run(&arguments),
         Verb::Tidy => tidy::run(),
+        Verb::Fuzz(arguments) => fuzz::run(&arguments),
         Verb::Bench(verb) => bench::run(&verb),
         Verb::Golden(arguments) => golden::run(&arguments),
     };

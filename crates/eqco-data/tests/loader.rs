@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::Range;
 use std::sync::Arc;
 
 use eqco_data::loader::{Batch, Epoch, Loader, LoaderConfig};
@@ -215,6 +216,45 @@ fn bad_files_are_replaced_and_counted() {
         // No substitute beside its own other occurrence.
         assert_eq!(indices.iter().collect::<BTreeSet<_>>().len(), 8);
     }
+}
+
+#[test]
+fn a_resumed_epoch_counts_the_bad_files_of_the_batches_that_were_used() {
+    let (_root, dataset) = folder_with_bad_files(&[3, 11, 25]);
+    let loader = |max_bad_share| {
+        let config = LoaderConfig {
+            batch_size: 8,
+            workers: 3,
+            max_bad_share,
+            ..Default::default()
+        };
+        Loader::new(Arc::clone(&dataset), vec![eval(16)], config).unwrap()
+    };
+    let met = |loader: &Loader, batches: Range<usize>| -> BTreeSet<u32> {
+        let epoch = loader.epoch(0, batches.start as u64);
+        let taken = epoch.take(batches.len());
+        taken
+            .flat_map(|batch| batch.unwrap().skipped.clone())
+            .collect()
+    };
+    let whole = met(&loader(0.1), 0..5);
+    assert_eq!(whole, BTreeSet::from([3, 11, 25]));
+    for stop in 0..=5 {
+        let before = met(&loader(0.1), 0..stop);
+        let resumed = loader(0.1);
+        resumed.resume_skipped(&before.iter().copied().collect::<Vec<_>>());
+        assert_eq!(resumed.skipped(), before.len());
+        assert_eq!(&before | &met(&resumed, stop..5), whole, "stop {stop}");
+        assert_eq!(resumed.skipped(), 3);
+    }
+    // What was met before counts against the share: the third one is too many.
+    let resumed = loader(0.05);
+    resumed.resume_skipped(&[3, 11]);
+    let error = resumed.epoch(0, 0).find_map(Result::err).unwrap();
+    assert!(
+        matches!(error, DataError::TooManyBadImages { bad: 3, .. }),
+        "{error}"
+    );
 }
 
 #[test]

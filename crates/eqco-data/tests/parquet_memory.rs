@@ -1,56 +1,14 @@
 //! What damaged Parquet files and large sets cost. One test, alone in its process: the allocator counts what every thread
 //! allocates.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+mod counting_allocator;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+use counting_allocator::{allocated, peak_bytes};
 use eqco_data::dataset::Parquet;
 use eqco_data::{Dataset, Split};
-
-/// The system's allocator, counting.
-struct CountingAllocator;
-
-static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-#[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator;
-
-fn count(size: usize) {
-    let now = ALLOCATED.fetch_add(size, Ordering::Relaxed) + size;
-    PEAK.fetch_max(now, Ordering::Relaxed);
-}
-
-// SAFETY: every call is handed on to the system's allocator unchanged; the counters do not allocate.
-unsafe impl GlobalAlloc for CountingAllocator {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size());
-        // SAFETY: the caller keeps the contract of `alloc`, which is the system's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        ALLOCATED.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the pointer came from `alloc` above, hence from the system.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count(layout.size());
-        // SAFETY: as in `alloc`.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-}
-
-/// Bytes allocated at the worst moment of `run`, beyond what was allocated before.
-fn peak_bytes(run: impl FnOnce()) -> usize {
-    let before = ALLOCATED.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
-    run();
-    PEAK.load(Ordering::Relaxed) - before
-}
 
 fn golden() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/parquet");
@@ -113,6 +71,27 @@ fn read_all(path: &Path) -> (usize, usize) {
     (1, read.count())
 }
 
+/// A file that is a footer alone: a long name, and very many columns below it.
+fn many_columns_below_a_long_name() -> Vec<u8> {
+    let varint = |value: u32| {
+        let bytes = [value & 0x7f | 0x80, value >> 7 & 0x7f | 0x80, value >> 14];
+        bytes.map(|byte| byte as u8)
+    };
+    let (name, columns) = (vec![b'x'; 200_000], 5_000);
+    // Field 2, a list of structs: the root with one child, that with the others, and these, byte strings called `a`.
+    let schema = [&[0x29, 0xfc][..], &varint(columns + 2)];
+    let root = [&[0x48, 1, b'r', 0x15, 2, 0][..]];
+    let length = varint(name.len() as u32);
+    let children = varint(columns * 2);
+    let parent = [&[0x48][..], &length, &name, &[0x15], &children, &[0]];
+    let leaves = [0x15, 12, 0x38, 1, b'a', 0].repeat(columns as usize);
+    let footer = [&schema[..], &root, &parent, &[&leaves, &[0]]]
+        .concat()
+        .concat();
+    let length = (footer.len() as u32).to_le_bytes();
+    [b"PAR1", &footer[..], &length, b"PAR1"].concat()
+}
+
 #[test]
 fn damage_costs_no_memory_and_pages_no_more_than_their_budget() {
     let root = tempfile::tempdir().unwrap();
@@ -160,6 +139,21 @@ fn damage_costs_no_memory_and_pages_no_more_than_their_budget() {
         "{opened} opened, {read} images read"
     );
 
+    fs::write(&path, many_columns_below_a_long_name()).unwrap();
+    let peak = peak_bytes(|| {
+        let error = Parquet::open(&path, "many", Split::Train).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("no column that can hold images, but xxx"),
+            "{error}"
+        );
+        assert!(error.len() < 4_000, "{error}");
+    });
+    assert!(
+        peak < bound,
+        "{peak} bytes for 5,000 columns of one long name"
+    );
+
     // Two gigabytes are more than the memory for pages; 200 MiB are not, but no page of a few KB has them.
     for (claim, name) in [i32::MAX, 200 << 20].into_iter().flat_map(|claim| {
         let names = ["snappy-dictionary", "gzip-dictionary-v2", "nulls-zstd-v2"];
@@ -178,9 +172,9 @@ fn damage_costs_no_memory_and_pages_no_more_than_their_budget() {
         let all = Parquet::open(&file(name), name, Split::Train).unwrap();
         let dataset = all.with_cache_bytes(2 << 10);
         let held = || {
-            let before = ALLOCATED.load(Ordering::Relaxed);
+            let before = allocated();
             (0..dataset.len()).for_each(|index| drop(dataset.encoded(index).unwrap()));
-            ALLOCATED.load(Ordering::Relaxed).saturating_sub(before)
+            allocated().saturating_sub(before)
         };
         // Places of pages and the cache's own tables come with the first pass, some hundred bytes a page.
         let first = held();

@@ -1,6 +1,7 @@
 //! Every transform against torchvision's output for the same parameters
 //! (`python/golden_torchvision.py` wrote the files).
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use eqco_data::augment::{
@@ -104,6 +105,33 @@ fn transforms_agree_with_torchvision() {
             "{}: largest difference {largest}, mean {mean}",
             case.output
         );
+    }
+}
+
+/// Cases, the largest difference, and the mean difference of the worst case.
+type Distance = (usize, u8, f64);
+
+#[test]
+fn the_documented_distances_from_torchvision_are_those_measured() {
+    let golden: Golden = serde_json::from_slice(&golden("transforms", "transforms.json")).unwrap();
+    let mut distances: BTreeMap<&str, Distance> = BTreeMap::new();
+    for case in &golden.cases {
+        let ours = apply(case, &picture("transforms", &case.input));
+        let theirs = picture("transforms", &case.output);
+        let (largest, mean) = difference(&ours, theirs.pixels());
+        let worst = distances.entry(&case.transform).or_default();
+        *worst = (worst.0 + 1, worst.1.max(largest), worst.2.max(mean));
+    }
+    assert_eq!(distances.len(), 10);
+    let documented = include_str!("../src/augment/mod.rs");
+    for (transform, (cases, largest, mean)) in distances {
+        let mean = if mean == 0.0 {
+            "0".to_owned()
+        } else {
+            format!("{mean:.5}")
+        };
+        let line = format!("//! | `{transform}` | {cases} | {largest} | {mean} |\n");
+        assert!(documented.contains(&line), "the table lacks {line}");
     }
 }
 

@@ -73,6 +73,20 @@ pub enum ModelError {
         /// What to do about it.
         next: &'static str,
     },
+    /// A checkpoint is of a release that came later.
+    #[error(
+        "checkpoint {}: expected format version {newest} or older, found version {found}; read it with the release that \
+         wrote it, or a newer one",
+        .path.display()
+    )]
+    CheckpointVersion {
+        /// The file.
+        path: PathBuf,
+        /// The newest version that this build reads.
+        newest: u64,
+        /// The version of the file.
+        found: u64,
+    },
     /// The operating system refused to read or write a checkpoint.
     #[error("checkpoint {}: cannot {action}: {source}", .path.display())]
     CheckpointIo {

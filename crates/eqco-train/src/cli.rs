@@ -12,6 +12,7 @@ use crate::config::{
     ConfigError, EQUIVALENT_BATCH, Origin, Preset, Resolved, Setting, read_assignment, read_value,
 };
 use crate::gpu_check::Part;
+use crate::resume::Resume;
 
 pub use images::{InspectArgs, PackArgs, PartsArg, SplitArg};
 
@@ -91,6 +92,10 @@ pub struct PretrainArgs {
     /// Folder of the run; must not hold a run yet [default: runs/PRESET-seedSEED-TIME]
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
+    /// Go on with the run in this folder from its newest sound checkpoint; settings are those of the run, but for what may
+    /// change. `auto` goes on in --out if a run is there, and begins one if not
+    #[arg(long, value_name = "FOLDER|auto")]
+    pub resume: Option<Resume>,
     /// Check everything up to the first step and report the plan, but train and write nothing
     #[arg(long)]
     pub dry_run: bool,

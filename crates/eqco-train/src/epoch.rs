@@ -1,5 +1,6 @@
 //! One pass over the data: batches in, steps done, time accounted for.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -10,7 +11,9 @@ use eqco_data::{Cursor, DataError};
 use eqco_eval::Geometry;
 use eqco_models::ProcessGroup;
 use eqco_models::profile::{Phase, Profiler, Work};
+use serde::{Deserialize, Serialize};
 
+use crate::checkpoints::{Due, Reason};
 use crate::config::RunConfig;
 use crate::interrupt::Interrupt;
 use crate::journal::Journal;
@@ -18,7 +21,7 @@ use crate::metrics::{Record, StepRecord, Timing};
 use crate::progress::{Progress, Standing};
 use crate::step::{StepReport, ensure_finite};
 
-/// Where a run stands. Everything that a resumed run needs to go on with the loop is `next_step`.
+/// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
     /// The next step to do, which is the number of steps done, over the whole run.
@@ -69,19 +72,75 @@ pub struct EpochContext<'a> {
     pub knn_top1: Option<f64>,
     /// When the run, or this part of a resumed run, began, and at which step.
     pub started: (Instant, u64),
+    /// When a checkpoint is due; never, where none is written.
+    pub due: Option<Due>,
+    /// Where unreadable images are noted.
+    pub skipped: &'a mut BTreeSet<u32>,
 }
 
-/// Means and times of the steps of one epoch.
+/// Why steps are not taken for a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// There are no more in this epoch.
+    EpochIsOver,
+    /// A checkpoint is due within the epoch.
+    CheckpointIsDue(Reason),
+    /// A stop has been asked for.
+    StopIsRequested,
+}
+
+/// Sums and times of the steps of one epoch.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EpochTotals {
+    /// Over all of its steps, whichever process has done them.
+    pub sums: EpochSums,
+    /// That of this process.
+    pub time: EpochTime,
+}
+
+/// Sums over the steps of an epoch. A checkpoint within the epoch holds them to the bit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpochSums {
+    steps: u64,
+    #[serde(with = "bits")]
+    loss: f64,
+    #[serde(with = "bits")]
+    contrast_top1: f64,
+    #[serde(with = "bits")]
+    gradient_scale: f64,
+    #[serde(with = "bits")]
+    guaranteed_bound: f64,
+}
+
+/// Numbers as the integers that have their bits: JSON has neither infinities nor NaN, and a checkpoint that could be written
+/// must be readable.
+mod bits {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
+        value.to_bits().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+        u64::deserialize(from).map(f64::from_bits)
+    }
+}
+
+/// Steps of an epoch that one process has done, and their time.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EpochTime {
     steps: u64,
     images: usize,
-    loss: f64,
-    contrast_top1: f64,
-    gradient_scale: f64,
-    guaranteed_bound: f64,
     elapsed: Duration,
     data_wait: Duration,
+}
+
+impl EpochTime {
+    /// Steps done, and their time with all waiting.
+    pub fn steps_and_time(&self) -> (u64, Duration) {
+        (self.steps, self.elapsed)
+    }
 }
 
 impl EpochTotals {
@@ -92,47 +151,44 @@ impl EpochTotals {
         elapsed: Duration,
         data_wait: Duration,
     ) {
-        self.steps += 1;
-        self.images += images;
-        self.loss += statistics.loss;
-        self.contrast_top1 += statistics.contrast_top1;
-        self.gradient_scale += statistics.gradient_scale;
-        self.guaranteed_bound += statistics.guaranteed_bound;
-        self.elapsed += elapsed;
-        self.data_wait += data_wait;
+        let Self { sums, time } = self;
+        sums.steps += 1;
+        sums.loss += statistics.loss;
+        sums.contrast_top1 += statistics.contrast_top1;
+        sums.gradient_scale += statistics.gradient_scale;
+        sums.guaranteed_bound += statistics.guaranteed_bound;
+        time.steps += 1;
+        time.images += images;
+        time.elapsed += elapsed;
+        time.data_wait += data_wait;
     }
 
     /// Mean loss in nats; 0 before the first step.
     pub fn loss(&self) -> f64 {
-        self.loss / self.steps.max(1) as f64
+        self.sums.loss / self.sums.steps.max(1) as f64
     }
 
     /// Mean contrast top-1, 0 to 1; 0 before the first step.
     pub fn contrast_top1(&self) -> f64 {
-        self.contrast_top1 / self.steps.max(1) as f64
+        self.sums.contrast_top1 / self.sums.steps.max(1) as f64
     }
 
     /// Mean gradient scale, 0 to 1; 0 before the first step.
     pub fn gradient_scale(&self) -> f64 {
-        self.gradient_scale / self.steps.max(1) as f64
+        self.sums.gradient_scale / self.sums.steps.max(1) as f64
     }
 
     /// Mean guaranteed bound on mutual information in nats; 0 before the first step.
     pub fn guaranteed_bound(&self) -> f64 {
-        self.guaranteed_bound / self.steps.max(1) as f64
+        self.sums.guaranteed_bound / self.sums.steps.max(1) as f64
     }
 
-    /// Steps done, and their time with all waiting.
-    pub fn steps_and_time(&self) -> (u64, Duration) {
-        (self.steps, self.elapsed)
-    }
-
-    /// Where the time went.
+    /// Where the time went, in this process.
     pub fn timing(&self) -> Timing {
         Timing::new(
-            self.images,
-            self.elapsed.as_secs_f64(),
-            self.data_wait.as_secs_f64(),
+            self.time.images,
+            self.time.elapsed.as_secs_f64(),
+            self.time.data_wait.as_secs_f64(),
         )
     }
 
@@ -156,7 +212,7 @@ impl EpochTotals {
             knn_top1: context.knn_top1,
             images_per_second: timing.images_per_second,
             data_wait_share: timing.data_wait_share(),
-            elapsed: self.elapsed,
+            elapsed: self.time.elapsed,
             remaining: started.0.elapsed().mul_f64(left as f64 / done as f64),
         }
     }
@@ -179,8 +235,8 @@ impl EpochContext<'_> {
     }
 }
 
-/// Does the steps of `batches`, which go from `position` to the end of its epoch, and moves `position` along. Ends early,
-/// after a whole step, when the interrupt is requested.
+/// Does the steps of `batches`, which go from `position` to the end of its epoch, until something else has to be done, and moves
+/// `position` and `totals` along. Pauses only after whole steps, all of which are accounted for.
 ///
 /// Where statistics come from a device they are waited for when the next step has been sent off, so that the device always
 /// has work.
@@ -189,24 +245,28 @@ impl EpochContext<'_> {
 /// Those of the loader, of `step` and of the metrics file, and a loss that is not finite. `position` is that of the step that
 /// failed then.
 pub fn train_epoch(
-    mut batches: impl Iterator<Item = Result<Batch, DataError>>,
+    batches: &mut impl Iterator<Item = Result<Batch, DataError>>,
     position: &mut Position,
+    totals: &mut EpochTotals,
     context: &mut EpochContext<'_>,
     mut step: impl FnMut(&Batch) -> Result<StepReport>,
-) -> Result<EpochTotals> {
-    let mut totals = EpochTotals::default();
+) -> Result<Pause> {
     let mut under_way: Option<Done> = None;
-    while !context.is_interrupted()? {
+    let pause = loop {
+        if context.is_interrupted()? {
+            break Pause::StopIsRequested;
+        }
         let span = context
             .profiler
             .span(|| Work::new("waiting for data", Phase::Other));
         let asked = Instant::now();
         let Some(batch) = batches.next().transpose()? else {
-            break;
+            break Pause::EpochIsOver;
         };
         drop(span);
         let data_wait = asked.elapsed();
         let report = step(&batch)?;
+        context.skipped.extend(&batch.skipped);
         let mut done = Done {
             step: position.next_step,
             images: batch.len() * context.group.size(),
@@ -216,19 +276,29 @@ pub fn train_epoch(
         };
         position.next_step += 1;
         if let Some(earlier) = under_way.take() {
-            account(earlier, position, context, &mut totals)?;
+            account(earlier, position, context, totals)?;
             done.elapsed = asked.elapsed();
         }
         if done.report.statistics.are_known() {
-            account(done, position, context, &mut totals)?;
+            account(done, position, context, totals)?;
         } else {
             under_way = Some(done);
         }
-    }
+        if let Some(reason) = due_within_epoch(context.due, position) {
+            break Pause::CheckpointIsDue(reason);
+        }
+    };
     if let Some(last) = under_way {
-        account(last, position, context, &mut totals)?;
+        account(last, position, context, totals)?;
     }
-    Ok(totals)
+    Ok(pause)
+}
+
+/// The checkpoint that is due after a step that is not the last of its epoch, at whose end there is more to do.
+fn due_within_epoch(due: Option<Due>, position: &Position) -> Option<Reason> {
+    let is_within = position.cursor().next_batch > 0;
+    due.filter(|_| is_within)?
+        .after_step(position.next_step, Instant::now())
 }
 
 /// Waits for the statistics of a step, and adds, writes and shows them.

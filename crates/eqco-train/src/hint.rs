@@ -1,5 +1,7 @@
 //! What the user can do about an error.
 
+use std::io;
+
 use eqco_data::DataError;
 use eqco_eval::EvalError;
 use eqco_models::error::ModelError;
@@ -7,6 +9,7 @@ use eqco_models::group::GroupError;
 
 use crate::config::ConfigError;
 use crate::ranks::RanksError;
+use crate::resume::ResumeError;
 use crate::run_folder::RunFolderError;
 use crate::sweep::SweepError;
 
@@ -18,22 +21,36 @@ pub fn of(error: &anyhow::Error) -> Option<String> {
         let folder = || cause.downcast_ref().map(RunFolderError::hint);
         let eval = || cause.downcast_ref().and_then(EvalError::hint);
         let sweep = || cause.downcast_ref().and_then(SweepError::hint);
+        let group = || cause.downcast_ref().map(GroupError::hint);
         let ranks = || cause.downcast_ref().map(RanksError::hint);
-        let group = || group_error(cause).map(GroupError::hint);
+        let resume = || cause.downcast_ref().map(ResumeError::hint);
+        let model = || cause.downcast_ref().and_then(model_error);
         config
             .or_else(data)
             .or_else(folder)
             .or_else(eval)
             .or_else(sweep)
-            .or_else(|| ranks().or_else(group).map(str::to_owned))
+            .or_else(|| ranks().or_else(resume).map(str::to_owned))
+            .or_else(|| model().or_else(group).map(str::to_owned))
     })
 }
 
-/// The error between processes, on its own or as that of a step.
-fn group_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a GroupError> {
-    match cause.downcast_ref() {
-        Some(ModelError::Group(error)) => Some(error),
-        _ => cause.downcast_ref(),
+/// What to do about an error of the model or its files, where the error itself does not say it.
+fn model_error(error: &ModelError) -> Option<&'static str> {
+    match error {
+        ModelError::Group(error) => Some(error.hint()),
+        ModelError::CheckpointIo { source, .. } => Some(match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                "free some space, then `--resume FOLDER` goes on; checkpoints already written are whole"
+            }
+            io::ErrorKind::FileTooLarge => {
+                "the system limits the size of files (`ulimit -f`): raise the limit, then `--resume FOLDER` goes on"
+            }
+            _ => {
+                "see to it that the folder can be read and written, then `--resume FOLDER` goes on"
+            }
+        }),
+        _ => None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Ctrl-C as a request: the step in hand is finished first.
+//! Ctrl-C as a request: the step in hand is finished first. So are the signals of schedulers.
 
 use std::io::{self, Write};
 use std::process;
@@ -19,7 +19,8 @@ pub struct Interrupt {
 
 impl Interrupt {
     /// Listens to Ctrl-C, SIGTERM and SIGHUP for the rest of the process. The first one is a request; the second ends
-    /// the process at once with [`EXIT_STATUS`].
+    /// the process at once with [`EXIT_STATUS`]. SIGUSR1, which Slurm sends as a warning before time is up
+    /// (`--signal=USR1@120`), is a request, however often it comes.
     ///
     /// # Errors
     /// When the process has such a handler already.
@@ -41,6 +42,7 @@ impl Interrupt {
             // Not a log line: whoever pressed the keys must see that they have been heard.
             let _ = writeln!(io::stderr(), "\n{heard_text}");
         })?;
+        warning::listen();
         Ok(interrupt)
     }
 
@@ -51,7 +53,45 @@ impl Interrupt {
 
     /// Whether to stop after the step in hand.
     pub fn is_requested(&self) -> bool {
-        self.requested.load(Ordering::Relaxed)
+        self.requested.load(Ordering::Relaxed) || warning::has_come()
+    }
+}
+
+/// SIGUSR1, which the crate for the other signals does not listen to.
+#[cfg(unix)]
+mod warning {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// A signal's handler has no other place to write to.
+    static HAS_COME: AtomicBool = AtomicBool::new(false);
+
+    extern "C" fn note(_signal: libc::c_int) {
+        HAS_COME.store(true, Ordering::Relaxed);
+    }
+
+    /// Without a handler the signal would end the process, so that one that cannot be set up changes nothing.
+    pub(super) fn listen() {
+        let handler = note as extern "C" fn(libc::c_int);
+        // SAFETY: a zeroed sigaction is a valid one with an empty mask.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = handler as libc::sighandler_t;
+        // Reading and writing go on after it.
+        action.sa_flags = libc::SA_RESTART;
+        // SAFETY: the action lives through the call, and its handler does nothing but store to an atomic.
+        unsafe { libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()) };
+    }
+
+    pub(super) fn has_come() -> bool {
+        HAS_COME.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(not(unix))]
+mod warning {
+    pub(super) fn listen() {}
+
+    pub(super) fn has_come() -> bool {
+        false
     }
 }
 

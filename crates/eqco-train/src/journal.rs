@@ -1,10 +1,23 @@
-//! Where a run writes down how it goes: `metrics.jsonl` for programs, event files for TensorBoard.
+//! Where a run writes down how it goes: `metrics.jsonl` for programs, an event file for TensorBoard.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::fs::File;
 
+use serde::{Deserialize, Serialize};
+
+use crate::history::wall_time;
 use crate::metrics::{EpochRecord, KnnRecord, Record, StepRecord};
 use crate::run_folder::{MetricsFile, RunFolder, RunFolderError};
 use crate::tensorboard::EventFile;
+
+/// How much a journal holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JournalLength {
+    /// Lines of the metrics.
+    pub metrics_lines: u64,
+    /// Records of the event file.
+    pub event_records: u64,
+}
 
 /// Both files of one run, or neither.
 #[derive(Debug)]
@@ -23,12 +36,44 @@ impl Journal {
     /// # Errors
     /// When a file cannot be written.
     pub fn open(folder: &RunFolder) -> Result<Self, RunFolderError> {
-        let now = now();
         Ok(Self(Some(Files {
             folder: folder.clone(),
             metrics: folder.metrics()?,
-            events: folder.events(now)?,
+            events: folder.events(wall_time())?,
         })))
+    }
+
+    /// Opens the files of `folder` as they were when they held `length`, for a run that goes on from there: what an earlier
+    /// process has written after that is cut off.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written.
+    pub fn resume(folder: &RunFolder, length: JournalLength) -> Result<Self, RunFolderError> {
+        Ok(Self(Some(Files {
+            folder: folder.clone(),
+            metrics: folder.resume_metrics(length.metrics_lines)?,
+            events: folder.resume_events(length.event_records, wall_time())?,
+        })))
+    }
+
+    /// How much it holds; nothing if nothing is written.
+    pub fn length(&self) -> JournalLength {
+        let of = |files: &Files| JournalLength {
+            metrics_lines: files.metrics.lines(),
+            event_records: files.events.records(),
+        };
+        self.0.as_ref().map(of).unwrap_or_default()
+    }
+
+    /// Its open files, for whoever brings them to the disk.
+    ///
+    /// # Errors
+    /// When the system has no more of them to give.
+    pub fn handles(&self) -> std::io::Result<Vec<File>> {
+        match &self.0 {
+            Some(files) => Ok(vec![files.metrics.handle()?, files.events.handle()?]),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// A journal that nothing is written to: that of all ranks but the first.
@@ -51,14 +96,9 @@ impl Journal {
             Record::Knn(knn) => (knn.step, of_knn(knn)),
             Record::Run(_) | Record::Checkpoint(_) | Record::End(_) => return Ok(()),
         };
-        let written = files.events.add(now(), step, &scalars);
+        let written = files.events.add(wall_time(), step, &scalars);
         written.map_err(|source| files.folder.events_failed(source))
     }
-}
-
-fn now() -> f64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0.0, |since| since.as_secs_f64())
 }
 
 fn of_step(record: &StepRecord) -> Vec<(&'static str, f64)> {

@@ -28,6 +28,7 @@
 //!
 //! What a run leaves behind is described in [`run_folder`], the lines of its metrics in [`metrics`].
 
+pub mod checkpoints;
 pub mod cli;
 pub mod commands;
 pub mod config;
@@ -35,16 +36,20 @@ pub mod epoch;
 pub mod final_table;
 pub mod gpu_check;
 pub mod hint;
+pub mod history;
 pub mod in_order;
 pub mod inspect;
 pub mod interrupt;
 pub mod journal;
+pub mod loop_state;
 pub mod machine;
 pub mod metrics;
 pub mod online_knn;
 pub mod plan;
 pub mod progress;
 pub mod ranks;
+pub mod resume;
+pub mod run;
 pub mod run_folder;
 pub mod run_path;
 pub mod step;

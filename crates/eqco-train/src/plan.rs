@@ -12,15 +12,20 @@ use eqco_data::recipe::Recipe;
 use eqco_data::{Dataset, Split, limited, open_as};
 use eqco_eval::EvalImages;
 use eqco_models::backend::Backend;
-use eqco_models::{Encoder, Precision};
+use eqco_models::profile::Profiler;
+use eqco_models::{Encoder, Precision, ProcessGroup};
 
 use crate::cli::PretrainArgs;
 use crate::config::{AugmentOn, Resolved, TrainConfig, explain_margin};
 use crate::epoch::Position;
+use crate::loop_state::ImagesSeen;
+use crate::metrics::COMMIT;
 use crate::online_knn::OnlineKnn;
 use crate::ranks::Ranks;
+use crate::resume::{Beginning, Change, Opened};
 use crate::run_folder::RunFolder;
 use crate::run_path::default_path;
+use crate::step::Trainer;
 
 /// A run that could begin.
 pub struct Plan {
@@ -28,6 +33,8 @@ pub struct Plan {
     pub resolved: Resolved,
     /// Two views of every training image.
     pub loader: Loader,
+    /// What tells these images from others.
+    pub images: ImagesSeen,
     /// Images of the final table and of kNN while the run trains, or why there will be none.
     pub evaluation: Result<EvalImages, String>,
     /// kNN while the run trains, if it is wanted and can be.
@@ -38,28 +45,33 @@ pub struct Plan {
     pub threads: usize,
     /// Processes that share every batch.
     pub ranks: usize,
-    /// The run's folder, which does not exist yet or is empty.
+    /// The run's folder, which does not exist yet or is empty, or is that of the run to go on with.
     pub folder: PathBuf,
+    /// What is there of an earlier part of the run.
+    pub opened: Opened,
+    /// Settings that are others than in that part.
+    pub changes: Vec<Change>,
 }
 
 impl Plan {
-    /// Resolves the configuration, opens the data and chooses the folder, for one of `ranks` processes. Writes nothing.
+    /// Resolves the configuration, opens the data and chooses the folder, for one of `ranks` processes, and reads the
+    /// checkpoint of a run to go on with. Writes nothing but the lock of that run.
     ///
     /// # Errors
-    /// Those of the configuration, also of one that the ranks cannot share out, of the data set, and of a folder that holds a run already; and a final table that
-    /// was asked for by file or flag but cannot be made.
-    pub fn new(arguments: &PretrainArgs, ranks: &Ranks) -> Result<Self> {
-        let resolved = arguments.config.resolve()?;
+    /// Those of the configuration, also of one that the ranks cannot share out, of the data set, of a folder that holds a run
+    /// already, and of a run that cannot go on; and a final table that was asked for by file or flag but cannot be made.
+    pub fn new(arguments: &PretrainArgs, ranks: &Ranks, group: &ProcessGroup) -> Result<Self> {
+        let (opened, folder, resolved, changes) = Opened::of(arguments, group)?;
         let config = &resolved.config;
         config.validate_ranks(ranks.size())?;
-        let folder = match &arguments.out {
-            Some(folder) => folder.clone(),
+        let folder = match folder {
+            Some(folder) => folder,
             None => {
                 let here = env::current_dir().context("the current folder cannot be found")?;
                 default_path(&here, resolved.preset, config.seed, SystemTime::now())
             }
         };
-        if ranks.is_first() {
+        if ranks.is_first() && matches!(opened.beginning, Beginning::New) {
             RunFolder::check_free(&folder)?;
         }
 
@@ -86,22 +98,49 @@ impl Plan {
             Ok(images) => OnlineKnn::new(config, images)?,
             Err(_) => None,
         };
-        let steps_per_epoch = loader.batches_per_epoch();
-        let position = Position {
+        let mut position = Position {
             next_step: 0,
-            steps_per_epoch,
+            steps_per_epoch: loader.batches_per_epoch(),
             epochs: config.schedule.epochs,
         };
+        let images = ImagesSeen::of(&**loader.dataset(), position.steps_per_epoch);
+        if let Beginning::Resumed(resumed) = &opened.beginning {
+            resumed.check_images(images)?;
+            resumed.check_length(position.epochs, position.total_steps())?;
+            position.next_step = resumed.checkpoint.metadata.step;
+        }
         Ok(Self {
             resolved,
             loader,
+            images,
             evaluation,
             online_knn,
             position,
             threads,
             ranks: ranks.size(),
             folder,
+            opened,
+            changes,
         })
+    }
+
+    /// The trainer at the first step of this process, which takes up what is there of an earlier part of the run.
+    ///
+    /// # Errors
+    /// Those of [`Trainer::new`], and of a checkpoint with other tensors than the configuration asks for.
+    pub fn trainer(&self, ranks: &Ranks, profiler: &Profiler) -> Result<Trainer> {
+        let config = TrainConfig {
+            device: ranks.device(self.config().device),
+            ..self.config().clone()
+        };
+        let mut trainer = Trainer::with_profiler(&config, self.position.steps_per_epoch, profiler)?;
+        if let Beginning::Resumed(resumed) = &self.opened.beginning {
+            resumed.check_tensors(&trainer.to_checkpoint(0, COMMIT)?)?;
+            trainer.restore(&resumed.checkpoint)?;
+            let skipped: Vec<u32> = resumed.state.skipped_images.iter().copied().collect();
+            self.loader.resume_skipped(&skipped);
+        }
+        Ok(trainer)
     }
 
     /// The configuration.

@@ -1,5 +1,6 @@
 //! One training step, and all the state that it reads and writes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -8,6 +9,7 @@ use eqco_core::BatchStatistics;
 use eqco_data::loader::Batch;
 use eqco_models::backend::Backend;
 use eqco_models::checkpoint::{Checkpoint, CheckpointMetadata};
+use eqco_models::encoder::CHECKPOINT_PREFIX;
 use eqco_models::method::{Contrast, Method, Statistics, StepKey};
 use eqco_models::optim::{Optimizer, Schedule};
 use eqco_models::profile::Profiler;
@@ -165,7 +167,8 @@ impl Trainer {
         })
     }
 
-    /// All of the state, for a checkpoint: encoder, momentum encoder and queue, optimiser, and the position.
+    /// A copy of all of the state in host memory, for a checkpoint: encoder, momentum encoder and queue, optimiser, and the
+    /// number of steps. Where the loop around them stands is for whoever runs it to add.
     ///
     /// # Errors
     /// When copying fails.
@@ -178,6 +181,10 @@ impl Trainer {
                 .into_iter()
                 .map(|(name, tensor)| (format!("{OPTIMIZER_PREFIX}{name}"), tensor)),
         );
+        // A queue on a device, say: another thread is to write what later steps no longer change.
+        for (_, tensor) in &mut tensors {
+            *tensor = tensor.to_device(&Device::Cpu)?;
+        }
         let metadata = CheckpointMetadata {
             encoder: self.config.encoder,
             projection_head: self.config.projection_head,
@@ -187,8 +194,23 @@ impl Trainer {
             step: self.step,
             epoch,
             commit: commit.to_string(),
+            progress: serde_json::Value::Null,
         };
         Ok(Checkpoint { metadata, tensors })
+    }
+
+    /// Takes up all of the state that [`Trainer::to_checkpoint`] gave of a trainer with the same configuration. What may differ
+    /// between the two is where and how steps are computed.
+    ///
+    /// # Errors
+    /// When a tensor is missing or does not fit. The trainer is of no use then.
+    pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let tensors: HashMap<String, Tensor> = checkpoint.tensors.iter().cloned().collect();
+        self.encoder.load_named(CHECKPOINT_PREFIX, &tensors)?;
+        self.method.load_state(&tensors)?;
+        self.optimizer.load_state(OPTIMIZER_PREFIX, &tensors)?;
+        self.step = checkpoint.metadata.step;
+        Ok(())
     }
 }
 

@@ -5,7 +5,8 @@
 //! that do it bring a protocol-buffer compiler or an unfinished client along.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufReader, Read, Write};
+use std::path::Path;
 
 /// Tells readers which version of the format follows.
 const FILE_VERSION: &str = "brain.Event:2";
@@ -14,7 +15,13 @@ const FILE_VERSION: &str = "brain.Event:2";
 #[derive(Debug)]
 pub struct EventFile {
     file: File,
+    /// Whole records in the file, and their bytes.
+    records: u64,
+    length: u64,
 }
+
+/// Bytes of a record beside its content: length, its checksum, that of the content.
+const AROUND_CONTENT: u64 = 16;
 
 impl EventFile {
     /// Begins the events in `file`, which must be empty. `wall_time` is in seconds since 1970.
@@ -22,11 +29,52 @@ impl EventFile {
     /// # Errors
     /// When the file cannot be written.
     pub fn new(file: File, wall_time: f64) -> io::Result<Self> {
-        let mut events = Self { file };
+        let mut events = Self {
+            file,
+            records: 0,
+            length: 0,
+        };
+        events.begin(wall_time)?;
+        Ok(events)
+    }
+
+    /// Opens the events at `path` behind their first `records` records, or the last whole one where there are fewer, and cuts
+    /// off what follows in one system call.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn cut(path: &Path, records: u64, wall_time: f64) -> io::Result<Self> {
+        let file = File::options().read(true).append(true).open(path)?;
+        let (records, length) = whole_records(&file, records)?;
+        if file.metadata()?.len() > length {
+            file.set_len(length)?;
+            file.sync_all()?;
+        }
+        let mut events = Self {
+            file,
+            records,
+            length,
+        };
+        if records == 0 {
+            events.begin(wall_time)?;
+        }
+        Ok(events)
+    }
+
+    /// Records so far, the one that begins the file included.
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// The open file, for whoever brings it to the disk.
+    pub(crate) fn handle(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    fn begin(&mut self, wall_time: f64) -> io::Result<()> {
         let mut event = header(wall_time, 0);
         bytes(&mut event, 3, FILE_VERSION.as_bytes());
-        events.write_record(&event)?;
-        Ok(events)
+        self.write_record(&event)
     }
 
     /// Adds the values of some tags at one step.
@@ -54,8 +102,43 @@ impl EventFile {
         record.extend(masked_checksum(&length));
         record.extend(content);
         record.extend(masked_checksum(content));
-        self.file.write_all(&record)
+        let written = self.file.write_all(&record);
+        if written.is_ok() {
+            self.records += 1;
+            self.length += record.len() as u64;
+        } else {
+            // Half a record would be the last that TensorBoard reads. The error says what is wrong.
+            let _ = self.file.set_len(self.length);
+        }
+        written
     }
+}
+
+/// Counts whole records from the beginning, at most `most`, and their bytes. A length that its checksum does not confirm, or
+/// that is longer than the rest of the file, ends them.
+fn whole_records(file: &File, most: u64) -> io::Result<(u64, u64)> {
+    let end = file.metadata()?.len();
+    let mut reader = BufReader::new(file);
+    let (mut records, mut length) = (0, 0);
+    while records < most && end - length >= AROUND_CONTENT {
+        let mut start = [0; 12];
+        reader.read_exact(&mut start)?;
+        let (content, checksum) = start.split_at(8);
+        if masked_checksum(content) != checksum {
+            break;
+        }
+        let content = content
+            .iter()
+            .rev()
+            .fold(0, |n, byte| n << 8 | u64::from(*byte));
+        if content > end - length - AROUND_CONTENT {
+            break;
+        }
+        reader.seek_relative(content as i64 + 4)?;
+        records += 1;
+        length += AROUND_CONTENT + content;
+    }
+    Ok((records, length))
 }
 
 /// Wall time and step of an event.
@@ -118,6 +201,41 @@ mod tests {
         // event_pb2.Event(wall_time=1.5, step=0, file_version="brain.Event:2") and
         // Event(wall_time=2.5, step=300, summary=Summary(value=[...])).
         assert_eq!(hex, REFERENCE.concat());
+    }
+
+    #[test]
+    fn cutting_keeps_whole_records_and_goes_on_behind_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events");
+        let mut events = EventFile::new(File::create(&path).unwrap(), 1.5).unwrap();
+        let mut lengths = vec![0, fs::metadata(&path).unwrap().len()];
+        for step in 0..4 {
+            events.add(2.5, step, &[("loss/loss", 0.5)]).unwrap();
+            lengths.push(fs::metadata(&path).unwrap().len());
+        }
+        let whole = fs::read(&path).unwrap();
+        for wanted in 1..=5 {
+            fs::write(&path, &whole).unwrap();
+            let mut events = EventFile::cut(&path, wanted, 9.0).unwrap();
+            assert_eq!(events.records(), wanted);
+            (wanted - 1..4).for_each(|step| events.add(2.5, step, &[("loss/loss", 0.5)]).unwrap());
+            assert_eq!(fs::read(&path).unwrap(), whole, "{wanted}");
+        }
+        // Cut off anywhere, and with a length that claims too much: what is whole stays.
+        for end in 0..whole.len() {
+            fs::write(&path, &whole[..end]).unwrap();
+            let events = EventFile::cut(&path, 9, 1.5).unwrap();
+            let kept = lengths
+                .iter()
+                .filter(|length| **length <= end as u64)
+                .count()
+                - 1;
+            assert_eq!(events.records(), kept.max(1) as u64, "{end}");
+        }
+        let mut damaged = whole.clone();
+        damaged[lengths[2] as usize + 3] = 0x7f;
+        fs::write(&path, damaged).unwrap();
+        assert_eq!(EventFile::cut(&path, 9, 1.5).unwrap().records(), 2);
     }
 
     const REFERENCE: [&str; 2] = [

@@ -17,7 +17,7 @@ pub enum Verb {
     Train(train::Arguments),
     /// The loss kernels of eqco-core
     Loss,
-    /// Views from encoded photographs, in alternation with other libraries where there are any
+    /// What loading images costs: views, sources, cold caches, large indices, what a run waits
     Loader(loader::Arguments),
     /// Install what we compare with into python/.venv
     SetupPeer,

@@ -42,6 +42,10 @@ pub fn check(files: &[TrackedFile]) -> Result<Vec<Finding>> {
         let manifest: Table = text
             .parse()
             .with_context(|| format!("{} is no TOML", file.path))?;
+        // A workspace of its own has no place in the layers of this one, and nothing to inherit.
+        if manifest.contains_key("workspace") {
+            continue;
+        }
         for (name, dependency) in dependencies(&manifest) {
             let line = line_of(text, name);
             findings.extend(declared_in_the_workspace(file, line, name, dependency));
@@ -171,6 +175,13 @@ mod tests {
             let table = format!("[dependencies.{name}]\nworkspace = true\n");
             assert_eq!(findings(package, &table), []);
         }
+    }
+
+    #[test]
+    fn a_workspace_of_its_own_is_left_alone() {
+        let tables =
+            "[workspace]\n[dependencies]\nlibfuzzer-sys = \"0.4\"\neqco-data = { path = \"..\" }\n";
+        assert_eq!(findings("eqco-fuzz", tables), []);
     }
 
     #[test]

@@ -3,8 +3,27 @@
 //! Each file holds the transform itself (a function of explicit parameters) and, where there is
 //! something to draw, a struct with the ranges that draws those parameters. All work in place on RGB
 //! bytes `[height, width, 3]`, except the two that change the size. The arithmetic is that of
-//! Pillow, which torchvision calls for its 8-bit images, down to the rounding; the tests compare
-//! with stored outputs.
+//! Pillow, which torchvision calls for its 8-bit images, down to the rounding.
+//!
+//! Distance from torchvision 0.29 on Pillow 13 images, in grey levels of 256, over the stored cases (a drawing and noise, with
+//! parameters at the ends of their ranges and between): the largest of all values, and the mean of the worst case. The tests
+//! measure it and compare it with this table.
+//!
+//! | transform | cases | largest | mean |
+//! |---|---|---|---|
+//! | `resized_crop` | 16 | 0 | 0 |
+//! | `evaluate` | 10 | 0 | 0 |
+//! | `horizontal_flip` | 2 | 0 | 0 |
+//! | `adjust_brightness` | 8 | 0 | 0 |
+//! | `adjust_contrast` | 8 | 0 | 0 |
+//! | `adjust_saturation` | 8 | 0 | 0 |
+//! | `adjust_hue` | 12 | 0 | 0 |
+//! | `to_grayscale` | 2 | 0 | 0 |
+//! | `gaussian_blur` | 10 | 0 | 0 |
+//! | `solarize` | 6 | 0 | 0 |
+//!
+//! `evaluate` is [`resize`] and [`center_crop`]. The blur sums floats in another order, which may turn a rounding at .5; in
+//! none of these cases it does.
 
 mod center_crop;
 mod color_jitter;

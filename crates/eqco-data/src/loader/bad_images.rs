@@ -31,6 +31,15 @@ impl BadImages {
         self.lock().len()
     }
 
+    /// Notes images that were found before, in another process.
+    pub(super) fn resume(&self, indices: &[u32]) {
+        let mut reasons = self.lock();
+        for index in indices {
+            let reason = || format!("image {index}: unreadable before the run was resumed");
+            reasons.entry(*index).or_insert_with(reason);
+        }
+    }
+
     /// Notes an unreadable image, warns the first time, and fails once the share is exceeded.
     pub(super) fn note(&self, index: u32, error: &DataError) -> Result<(), DataError> {
         let mut reasons = self.lock();

@@ -11,6 +11,8 @@ pub struct Batch {
     pub indices: Vec<u32>,
     /// Label of each sample, `[N]`; empty if the data set is unlabelled.
     pub labels: Vec<u32>,
+    /// Indices of unreadable images that stood where others stand now; an image may be there twice.
+    pub skipped: Vec<u32>,
     /// Its views, finished or to be made.
     pub content: Content,
     pool: Arc<BatchPool>,
@@ -87,6 +89,7 @@ impl Drop for Batch {
         self.pool.give_back(Buffers {
             indices: mem::take(&mut self.indices),
             labels: mem::take(&mut self.labels),
+            skipped: mem::take(&mut self.skipped),
             views,
             decoded,
         });
@@ -98,6 +101,7 @@ impl Drop for Batch {
 pub(super) struct Buffers {
     pub(super) indices: Vec<u32>,
     pub(super) labels: Vec<u32>,
+    pub(super) skipped: Vec<u32>,
     pub(super) views: Vec<Vec<u8>>,
     pub(super) decoded: DecodedImages,
 }
@@ -115,6 +119,7 @@ impl Buffers {
     fn clear(&mut self, recipes: usize) {
         self.indices.clear();
         self.labels.clear();
+        self.skipped.clear();
         self.decoded.pixels.clear();
         self.decoded.sizes.clear();
         self.decoded.plans.resize_with(recipes, Vec::new);
@@ -126,6 +131,7 @@ impl Buffers {
         Batch {
             indices: self.indices,
             labels: self.labels,
+            skipped: self.skipped,
             content: Content::Views(self.views),
             pool: Arc::clone(pool),
         }
@@ -136,6 +142,7 @@ impl Buffers {
         Batch {
             indices: self.indices,
             labels: self.labels,
+            skipped: self.skipped,
             content: Content::Decoded(self.decoded),
             pool: Arc::clone(pool),
         }

@@ -226,9 +226,16 @@ impl Loader {
         )
     }
 
-    /// Number of distinct unreadable images so far.
+    /// Number of distinct unreadable images so far. Batches that are made but not handed out yet count already:
+    /// [`Batch::skipped`] is exact.
     pub fn skipped(&self) -> usize {
         self.shared.bad_images.count()
+    }
+
+    /// Takes up the unreadable images that an earlier part of the run has met, from the `skipped` of all of its batches: they
+    /// count, and are not warned of again.
+    pub fn resume_skipped(&self, indices: &[u32]) {
+        self.shared.bad_images.resume(indices);
     }
 
     /// Starts the workers on an epoch, at batch `first_batch`; the batches from there on are the

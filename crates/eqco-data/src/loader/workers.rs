@@ -101,13 +101,14 @@ impl EpochPlan {
             if self.stopped.load(Ordering::Relaxed) {
                 return Ok(None);
             }
+            let skipped = &mut buffers.skipped;
             let index = match &shared.making {
-                Making::Views(recipes) => self.readable(position, |index| {
+                Making::Views(recipes) => self.readable(position, skipped, |index| {
                     self.add_views(recipes, index, row, &mut buffers.views)
                 })?,
                 Making::Decoded(chains) => {
                     let mut image = None;
-                    let index = self.readable(position, |index| {
+                    let index = self.readable(position, skipped, |index| {
                         image = Some(shared.dataset.image(index as usize)?);
                         Ok(())
                     })?;
@@ -185,10 +186,12 @@ impl EpochPlan {
         Ok(())
     }
 
-    /// The index at a position, or at the first of its substitutes, whose image `read` can read.
+    /// The index at a position, or at the first of its substitutes, whose image `read` can read; those before it go to
+    /// `skipped`.
     fn readable(
         &self,
         position: usize,
+        skipped: &mut Vec<u32>,
         mut read: impl FnMut(u32) -> Result<(), DataError>,
     ) -> Result<u32, DataError> {
         let shared = &*self.shared;
@@ -197,7 +200,10 @@ impl EpochPlan {
             match read(index) {
                 Ok(()) => return Ok(index),
                 Err(error) if error.is_of_source() => return Err(error),
-                Err(error) => shared.bad_images.note(index, &error)?,
+                Err(error) => {
+                    shared.bad_images.note(index, &error)?;
+                    skipped.push(index);
+                }
             }
         }
         Err(shared.bad_images.nothing_left())

@@ -136,6 +136,7 @@ fn tuned_metadata(
         step: result.plan.steps,
         epoch: result.plan.epochs,
         commit: concat!("eqco-eval ", env!("CARGO_PKG_VERSION")).to_owned(),
+        progress: serde_json::Value::Null,
         ..metadata
     }
 }

@@ -38,6 +38,7 @@ fn run_folder(weights_seed: u64, training: Value) -> tempfile::TempDir {
         step: 780,
         epoch: 10,
         commit: "0123abc".into(),
+        progress: serde_json::Value::Null,
     };
     let (config, head) = (&metadata.encoder, &metadata.projection_head);
     let encoder = Encoder::new(

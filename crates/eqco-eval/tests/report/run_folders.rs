@@ -122,6 +122,7 @@ pub fn write_checkpoint(folder: &Path) {
         step: 40,
         epoch: 2,
         commit: "0123abc".into(),
+        progress: serde_json::Value::Null,
     };
     let (config, head) = (&metadata.encoder, &metadata.projection_head);
     let encoder = Encoder::new(config, head, metadata.normalization, 3, &Device::Cpu).unwrap();

@@ -1,5 +1,14 @@
 //! Round trips, damage of every kind, and a run that is killed while it writes.
 
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+
+use candle_core::Device;
+use safetensors::SafeTensors;
+
+use super::read::parse;
+use super::write::{WrittenEnvelope, partial_path, write_synchronised};
 use super::*;
 use crate::projection_head::HeadKind;
 use crate::resnet::{Architecture, Stem};
@@ -25,6 +34,7 @@ fn sample(step: u64) -> Checkpoint {
         step,
         epoch: 3,
         commit: "0123abc".into(),
+        progress: serde_json::json!({"epoch_steps": 5, "sum": 0.1 + 0.7}),
     };
     let tensor =
         |values: Vec<f32>, shape: &[usize]| Tensor::from_vec(values, shape, &Device::Cpu).unwrap();
@@ -218,17 +228,57 @@ fn a_file_cut_anywhere_is_refused_with_its_path() {
 }
 
 #[test]
-fn no_changed_byte_of_the_header_makes_loading_panic() {
+fn every_changed_byte_of_the_header_is_refused() {
     let (_folder, path, bytes) = saved();
     let header_end = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let mut refused = 0;
     for position in 0..header_end {
-        let mut damaged = bytes.clone();
-        damaged[position] ^= 0x15;
-        refused += usize::from(parse(&path, &damaged).is_err());
+        // 0x03 turns version 2 into 1, which has no checksum.
+        for change in [0x15, 0x03, 0x20] {
+            let mut damaged = bytes.clone();
+            damaged[position] ^= change;
+            assert!(parse(&path, &damaged).is_err(), "byte {position}");
+        }
     }
-    // What can survive is a letter of a name or of a text, or a digit of a number in the metadata.
-    assert!(refused > header_end / 4, "{refused} of {header_end}");
+}
+
+#[test]
+fn every_changed_bit_of_the_data_is_refused_by_the_checksum() {
+    let (_folder, path, bytes) = saved();
+    let header_end = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    for bit in 8 * header_end..8 * bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        let message = parse(&path, &damaged).unwrap_err().to_string();
+        assert!(message.contains("bytes whose CRC-32C is "), "{message}");
+        assert!(message.contains("use an earlier checkpoint"), "{message}");
+    }
+}
+
+#[test]
+fn a_checkpoint_of_the_first_version_is_read_and_has_no_progress() {
+    let (_folder, path, bytes) = saved();
+    let header_len = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = std::str::from_utf8(&bytes[8..8 + header_len]).unwrap();
+    let digits = checksum::place(header.as_bytes()).unwrap();
+    let digits = &header[digits..digits + 8];
+    let first = header
+        .trim_end()
+        .replace("format_version\\\":2", "format_version\\\":1")
+        .replace(&format!("\\\"crc32c\\\":\\\"{digits}\\\","), "")
+        .replace(
+            ",\\\"progress\\\":{\\\"epoch_steps\\\":5,\\\"sum\\\":0.7999999999999999}",
+            "",
+        );
+    assert!(
+        !first.contains("crc32c") && !first.contains("progress"),
+        "{first}"
+    );
+    write_raw(&path, &first, &bytes[8 + header_len..]);
+    let loaded = load(&path).unwrap();
+    let mut expected = sample(41).metadata;
+    expected.progress = serde_json::Value::Null;
+    assert_eq!(loaded.metadata, expected);
+    assert_eq!(contents(&loaded), contents(&sample(41)));
 }
 
 #[test]
@@ -247,13 +297,30 @@ fn a_header_larger_than_the_file_is_refused_before_anything_is_allocated() {
 }
 
 #[test]
+fn a_header_of_a_gigabyte_that_is_there_is_refused_before_it_is_read() {
+    let (_folder, path, _) = saved();
+    let file = fs::File::create(&path).unwrap();
+    std::io::Write::write_all(&mut &file, &(1u64 << 30).to_le_bytes()).unwrap();
+    // A hole: it takes no space on the disk.
+    file.set_len((1 << 30) + 8).unwrap();
+    let message = load(&path).unwrap_err().to_string();
+    assert!(
+        message.contains("expected a header of at most 100000000 bytes, found one of 1073741824"),
+        "{message}"
+    );
+}
+
+#[test]
 fn shapes_that_overflow_and_strange_elements_are_refused() {
     let (_folder, path, _) = saved();
     let metadata = serde_json::to_string(&WrittenEnvelope {
         format_version: 1,
+        crc32c: "",
         checkpoint: &sample(1).metadata,
     });
-    let metadata = serde_json::to_string(&metadata.unwrap()).unwrap();
+    // The first version has no checksum.
+    let metadata = metadata.unwrap().replace(r#""crc32c":"","#, "");
+    let metadata = serde_json::to_string(&metadata).unwrap();
     let attempt = |tensor: &str, data: &[u8]| {
         write_raw(
             &path,
@@ -317,12 +384,14 @@ fn missing_files_foreign_files_and_other_versions_each_say_what_to_do() {
     );
     write_raw(
         &path,
-        r#"{"__metadata__":{"eqco":"{\"format_version\":2,\"checkpoint\":{}}"}}"#,
+        r#"{"__metadata__":{"eqco":"{\"format_version\":3,\"checkpoint\":{}}"}}"#,
         &[],
     );
     let newer = message(&path);
     assert!(
-        newer.contains("expected format version 1, found version 2; read it with the release"),
+        newer.contains(
+            "expected format version 2 or older, found version 3; read it with the release"
+        ),
         "{newer}"
     );
     write_raw(

@@ -6,22 +6,19 @@ use crate::epoch::Position;
 use crate::run_folder::RunFolder;
 
 /// After a run that was stopped.
-pub(super) fn after_stop(
-    position: &Position,
-    folder: &RunFolder,
-    checkpoint: Option<&Path>,
-) -> String {
-    let checkpoint = checkpoint.unwrap_or(folder.path());
+pub(super) fn after_stop(position: &Position, folder: &RunFolder) -> String {
+    let checkpoint = folder.checkpoint(position.next_step);
+    let (train, eval) = (program("eqco-train"), program("eqco-eval"));
     format!(
         "stopped after step {} of {}; the checkpoint is complete: {}\n\
-         to measure it:   {} knn {}\n\
-         to start again:  {} --config {}",
+         to go on:        {train} --resume {}\n\
+         to measure it:   {eval} knn {}\n\
+         to start again:  {train} --config {}",
         position.next_step,
         position.total_steps(),
         checkpoint.display(),
-        program("eqco-eval"),
-        quoted(checkpoint),
-        program("eqco-train"),
+        quoted(folder.path()),
+        quoted(&checkpoint),
         quoted(&folder.config()),
     )
 }

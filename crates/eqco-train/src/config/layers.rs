@@ -73,21 +73,47 @@ pub(super) fn in_order(mut layer: Vec<Setting>) -> Vec<Setting> {
 /// [`ConfigError::UnknownKey`] for a key that the complete configuration does not have, and
 /// [`ConfigError::InvalidValue`] for a value that its field does not accept.
 pub(super) fn apply(preset: &Preset, settings: Vec<Setting>) -> Result<Resolved, ConfigError> {
-    let mut tree = json(&toml::Value::Table(preset.table()?));
-    let mut config = preset.config()?;
+    let tree = json(&toml::Value::Table(preset.table()?));
+    apply_to(tree, preset.config()?, preset.name, settings)
+}
+
+/// The same over a complete configuration that came from `preset`.
+pub(super) fn apply_to_stored(
+    stored: &TrainConfig,
+    preset: &'static str,
+    settings: Vec<Setting>,
+) -> Result<Resolved, ConfigError> {
+    apply_to(
+        tree_of(stored),
+        stored.clone().completed(),
+        preset,
+        settings,
+    )
+}
+
+fn apply_to(
+    mut tree: Value,
+    mut config: TrainConfig,
+    preset: &'static str,
+    settings: Vec<Setting>,
+) -> Result<Resolved, ConfigError> {
     let mut origins = BTreeMap::new();
     for setting in settings {
         place(&mut tree, &config, &setting)?;
         config = read_tree(&mut tree, &setting)?.completed();
         origins.insert(setting.key, setting.origin);
     }
-    // A preset's kernels are those of the CPU that it was made for.
-    if config.device != DeviceName::Cpu && !origins.contains_key("backend") {
-        config.backend = BackendName::Cuda;
+    // What was set below was set for the device that was set below: a preset's kernels are those of a CPU.
+    if !origins.contains_key("backend") {
+        config.backend = match (config.device, config.backend) {
+            (DeviceName::Cpu, BackendName::Cuda) => BackendName::Portable,
+            (DeviceName::Cpu, backend) => backend,
+            _ => BackendName::Cuda,
+        };
     }
     Ok(Resolved {
         config,
-        preset: preset.name,
+        preset,
         origins,
     })
 }
@@ -184,6 +210,15 @@ pub fn known_keys(config: &TrainConfig) -> Vec<String> {
     let mut keys = Vec::new();
     collect_keys(&tree_of(config), "", &mut keys);
     keys
+}
+
+/// The value at a dotted key; null where the configuration has no such key.
+pub fn value_of(config: &TrainConfig, key: &str) -> Value {
+    let pointer = format!("/{}", key.replace('.', "/"));
+    tree_of(config)
+        .pointer(&pointer)
+        .cloned()
+        .unwrap_or_default()
 }
 
 fn tree_of(config: &TrainConfig) -> Value {

@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use alpha_rule::{EQUIVALENT_BATCH, explain_margin};
 pub use error::ConfigError;
-pub use layers::{Origin, Setting, known_keys, read_assignment, read_file, read_value};
+pub use layers::{Origin, Setting, known_keys, read_assignment, read_file, read_value, value_of};
 pub use presets::Preset;
 
 /// Everything that determines a run. Serialised, it is the `config.toml` of the run folder.
@@ -85,8 +85,16 @@ fn yes() -> bool {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunConfig {
-    /// A checkpoint after every so many epochs, at least 1; one is always written at the end.
+    /// A checkpoint after every so many epochs, at least 1; one is always written at the end, and at a stop.
     pub checkpoint_every_epochs: u64,
+    /// And one after every so many steps; 0 for never.
+    pub checkpoint_every_steps: u64,
+    /// And one where the last is so many minutes old; 0 for never.
+    pub checkpoint_every_minutes: f64,
+    /// So many of the newest checkpoints stay; 0 for all.
+    pub keep_last_checkpoints: usize,
+    /// Those at the end of every so many epochs stay, too; 0 for none.
+    pub keep_checkpoint_every_epochs: u64,
     /// A line in `metrics.jsonl` every so many steps, at least 1.
     pub log_every_steps: u64,
     /// Alignment, uniformity and effective rank of the embeddings every so many steps, among those that are recorded; 0 for
@@ -106,6 +114,10 @@ impl Default for RunConfig {
     fn default() -> Self {
         Self {
             checkpoint_every_epochs: 1,
+            checkpoint_every_steps: 0,
+            checkpoint_every_minutes: 10.0,
+            keep_last_checkpoints: 3,
+            keep_checkpoint_every_epochs: 0,
             log_every_steps: 1,
             geometry_every_steps: 10,
             knn_every_epochs: 0,
@@ -194,6 +206,20 @@ impl Resolved {
         Ok(resolved)
     }
 
+    /// The configuration of a run that goes on, `stored`, with what `flags` change of it, and checks the result.
+    ///
+    /// # Errors
+    /// As [`Resolved::new`].
+    pub fn over_stored(
+        stored: &TrainConfig,
+        preset: &'static str,
+        flags: Vec<Setting>,
+    ) -> Result<Self, ConfigError> {
+        let resolved = layers::apply_to_stored(stored, preset, layers::in_order(flags))?;
+        resolved.config.validate()?;
+        Ok(resolved)
+    }
+
     /// The configuration as TOML, with the origin of what is not the preset's own beside it.
     pub fn annotated_toml(&self) -> String {
         show::annotated(self)
@@ -202,7 +228,7 @@ impl Resolved {
 
 impl TrainConfig {
     /// The same configuration with every default filled in.
-    fn completed(mut self) -> Self {
+    pub(crate) fn completed(mut self) -> Self {
         self.data.recipe = self.data.recipe.resolved();
         self.data.loader.seed = self.seed;
         self

@@ -14,6 +14,8 @@ use super::{AugmentOn, TrainConfig};
 const LEAST_IMAGENET_STEM_SIZE: usize = 32;
 /// More than any machine has cores; so many more would stall it instead of failing.
 const MOST_THREADS: usize = 1024;
+/// A year, which every clock can count.
+const MOST_MINUTES: f64 = 525_600.0;
 /// Smallest view for the CIFAR stem, which halves three times.
 const LEAST_CIFAR_STEM_SIZE: usize = 8;
 
@@ -81,12 +83,19 @@ impl TrainConfig {
             ("run.checkpoint_every_epochs", run.checkpoint_every_epochs),
             ("run.log_every_steps", run.log_every_steps),
         ];
-        match counts.into_iter().find(|(_, count)| *count == 0) {
-            Some((key, _)) => {
-                conflict(key, "expected at least 1, got 0", "give a number from 1 on")
-            }
-            None => Ok(()),
+        if let Some((key, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
+            return conflict(key, "expected at least 1, got 0", "give a number from 1 on");
         }
+        let minutes = run.checkpoint_every_minutes;
+        if !(0.0..=MOST_MINUTES).contains(&minutes) {
+            let problem = format!("expected 0 to {MOST_MINUTES} minutes, got {minutes}");
+            return conflict(
+                "run.checkpoint_every_minutes",
+                problem,
+                "0 writes none by the clock",
+            );
+        }
+        Ok(())
     }
 
     fn check_views(&self) -> Result<(), ConfigError> {

@@ -86,11 +86,16 @@ fn alone() -> &'static ProcessGroup {
 /// A context that never waits for anything.
 fn context<'a>(
     interrupt: &'a Interrupt,
-    parts: (&'a mut Progress, &'a mut Journal, &'a Profiler),
+    parts: (
+        &'a mut Progress,
+        &'a mut Journal,
+        &'a Profiler,
+        &'a mut BTreeSet<u32>,
+    ),
     run: &'a RunConfig,
     started: (Instant, u64),
 ) -> EpochContext<'a> {
-    let (progress, journal, profiler) = parts;
+    let (progress, journal, profiler, skipped) = parts;
     EpochContext {
         group: alone(),
         interrupt,
@@ -101,6 +106,8 @@ fn context<'a>(
         chance_loss: 5.5,
         knn_top1: None,
         started,
+        due: None,
+        skipped,
     }
 }
 
@@ -124,18 +131,21 @@ fn run(
         geometry_every_steps: 4,
         ..RunConfig::default()
     };
-    let profiler = Profiler::off();
-    let parts = (&mut progress, &mut journal, &profiler);
+    let (profiler, mut skipped) = (Profiler::off(), BTreeSet::new());
+    let parts = (&mut progress, &mut journal, &profiler, &mut skipped);
     let started = (Instant::now(), next_step);
     let mut context = context(interrupt, parts, &settings, started);
     let Cursor { epoch, next_batch } = position.cursor();
     let mut number = next_step..;
-    let totals = train_epoch(
-        loader().epoch(epoch, next_batch),
+    let mut totals = EpochTotals::default();
+    let paused = train_epoch(
+        &mut loader().epoch(epoch, next_batch),
         &mut position,
+        &mut totals,
         &mut context,
         |batch| step(batch, number.next().unwrap()),
     );
+    let totals = paused.map(|_| totals);
     let text = fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
     let lines = text
         .lines()
@@ -230,6 +240,75 @@ fn a_step_that_fails_is_neither_counted_nor_recorded() {
     assert_eq!((position.next_step, lines.len()), (7, 2));
 }
 
+/// The pauses of an epoch of five steps with a checkpoint every two steps, each with the steps done and recorded.
+fn pauses(statistics: impl Fn() -> Statistics) -> Vec<(Pause, u64, usize)> {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = RunFolder::create(folder.path()).unwrap();
+    let (mut progress, mut journal) = (Progress::on_stderr(), Journal::open(&folder).unwrap());
+    let (interrupt, profiler) = (Interrupt::default(), Profiler::off());
+    let settings = RunConfig {
+        checkpoint_every_steps: 2,
+        checkpoint_every_minutes: 0.0,
+        ..RunConfig::default()
+    };
+    let mut position = Position {
+        next_step: 5,
+        steps_per_epoch: 5,
+        epochs: 3,
+    };
+    let (mut totals, mut skipped) = (EpochTotals::default(), BTreeSet::new());
+    let mut batches = loader().epoch(1, 0);
+    let mut seen: Vec<(Pause, u64, usize)> = Vec::new();
+    while seen
+        .last()
+        .is_none_or(|(pause, ..)| *pause != Pause::EpochIsOver)
+    {
+        let parts = (&mut progress, &mut journal, &profiler, &mut skipped);
+        let mut context = context(&interrupt, parts, &settings, (Instant::now(), 5));
+        context.due = Some(Due::new(&settings, Instant::now()));
+        let step = |_: &Batch| Ok(report_with(0, statistics()));
+        let pause = train_epoch(&mut batches, &mut position, &mut totals, &mut context, step);
+        let recorded = journal.length().metrics_lines as usize;
+        seen.push((pause.unwrap(), position.next_step, recorded));
+    }
+    assert_eq!(totals.sums.steps, 5);
+    seen
+}
+
+#[test]
+fn a_checkpoint_is_due_after_whole_steps_that_are_all_recorded() {
+    let due = Pause::CheckpointIsDue(Reason::Steps);
+    // That of step 10 is due when the epoch has been ended.
+    let expected = [(due, 6, 1), (due, 8, 3), (Pause::EpochIsOver, 10, 5)];
+    assert_eq!(pauses(|| Statistics::known(statistics(1.0, 1.0))), expected);
+    if pending(1.0).is_some() {
+        assert_eq!(pauses(|| pending(1.0).unwrap()), expected);
+    }
+}
+
+#[test]
+fn sums_survive_a_checkpoint_to_the_bit() {
+    let sums = EpochSums {
+        steps: 3,
+        loss: 0.1 + 0.2,
+        contrast_top1: f64::NAN,
+        gradient_scale: f64::NEG_INFINITY,
+        guaranteed_bound: -0.0,
+    };
+    let text = serde_json::to_string(&sums).unwrap();
+    let read: EpochSums = serde_json::from_str(&text).unwrap();
+    let of = |s: &EpochSums| {
+        [
+            s.loss,
+            s.contrast_top1,
+            s.gradient_scale,
+            s.guaranteed_bound,
+        ]
+        .map(f64::to_bits)
+    };
+    assert_eq!((read.steps, of(&read)), (3, of(&sums)));
+}
+
 /// Statistics that are on their way from a device; `None`, and a line that says so, in a build without the emulator.
 fn pending(first_value: f32) -> Option<Statistics> {
     let queue = Queue::emulated();
@@ -294,7 +373,8 @@ fn the_display_counts_from_one_and_estimates_from_steps_done() {
     let run = RunFolder::create(folder.path()).unwrap();
     let (mut progress, mut journal) = (Progress::on_stderr(), Journal::open(&run).unwrap());
     let (interrupt, profiler) = (Interrupt::default(), Profiler::off());
-    let parts = (&mut progress, &mut journal, &profiler);
+    let mut skipped = BTreeSet::new();
+    let parts = (&mut progress, &mut journal, &profiler, &mut skipped);
     let settings = RunConfig::default();
     let context = context(&interrupt, parts, &settings, (ago, 0));
     let standing = totals.standing(&position, &context);

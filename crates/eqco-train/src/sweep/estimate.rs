@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use eqco_models::ProcessGroup;
 use serde_json::Value;
 
 use super::{Grid, Launcher, Point};
@@ -80,7 +81,7 @@ fn kind(config: &TrainConfig) -> String {
 }
 
 fn measure(arguments: PretrainArgs) -> Result<Cost> {
-    let plan = Plan::new(&arguments, &Ranks::alone())?;
+    let plan = Plan::new(&arguments, &Ranks::alone(), &ProcessGroup::alone())?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(plan.threads)
         .build()?;

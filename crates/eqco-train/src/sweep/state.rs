@@ -3,10 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use super::{Outcome, Point, SweepError};
-use crate::config::{TrainConfig, known_keys};
+use crate::config::{TrainConfig, known_keys, value_of};
 use crate::run_folder::RunFolder;
 
 /// How far a run has got.
@@ -63,11 +61,6 @@ fn first_difference(
     let Some(there) = there else {
         let text = "a configuration of another version".to_owned();
         return Some(("config.toml".to_owned(), text, "this one's".to_owned()));
-    };
-    let value_of = |config: &TrainConfig, key: &str| -> Value {
-        let tree = serde_json::to_value(config).unwrap_or_default();
-        let pointer = format!("/{}", key.replace('.', "/"));
-        tree.pointer(&pointer).cloned().unwrap_or_default()
     };
     // A seed lies outside of the loader's serialised form, and is a key of its own.
     known_keys(here).into_iter().find_map(|key| {

@@ -2,6 +2,9 @@
 
 mod inspect;
 mod pack;
+#[path = "../../../eqco-data/tests/source_forms/mod.rs"]
+mod source_forms;
+mod sources;
 
 use std::fs;
 use std::path::{Path, PathBuf};

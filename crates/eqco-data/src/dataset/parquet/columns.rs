@@ -1,5 +1,7 @@
 //! Which columns hold the images and the labels.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::footer::{Footer, SchemaElement};
@@ -19,11 +21,14 @@ const REPEATED: i32 = 2;
 /// Structs in each other, more than any table of images has.
 const MOST_NESTED: usize = 16;
 
+/// Characters of a name in messages.
+const MOST_SHOWN: usize = 80;
+
 /// A column of values, not of structs.
 #[derive(Debug)]
 pub(super) struct Leaf {
     /// Names from the top of the table down.
-    path: Vec<String>,
+    path: Vec<Arc<str>>,
     physical: i32,
     is_text: bool,
     /// Whether a row can have several values.
@@ -59,14 +64,16 @@ impl Leaf {
             _ => "fixed-length binary",
         };
         let list = if self.is_list { "list of " } else { "" };
-        format!("{} ({list}{kind})", self.path.join("."))
+        let names = self.path.iter().map(|name| beginning(name));
+        let name = names.collect::<Vec<_>>().join(".");
+        format!("{name} ({list}{kind})")
     }
 
     /// `image<bytes: binary, path: string>`, or a plain column of bytes.
     fn can_be_image(&self) -> bool {
         let has_place = match &self.path[..] {
             [_] => true,
-            [_, field] => field == "bytes",
+            [_, field] => &**field == "bytes",
             _ => false,
         };
         has_place && self.physical == BYTE_ARRAY && !self.is_text && !self.is_list
@@ -93,7 +100,7 @@ pub(super) fn leaves(schema: &[SchemaElement]) -> Result<Vec<Leaf>, String> {
 /// Adds the leaves of the next node; `above` is its parents' definition level and whether they are lists.
 fn add_leaves(
     nodes: &mut std::slice::Iter<'_, SchemaElement>,
-    path: &mut Vec<String>,
+    path: &mut Vec<Arc<str>>,
     above: (u8, bool),
     leaves: &mut Vec<Leaf>,
 ) -> Result<(), String> {
@@ -105,7 +112,7 @@ fn add_leaves(
     }
     let is_list = above.1 || node.repetition == REPEATED;
     let max_definition = above.0 + u8::from([OPTIONAL, REPEATED].contains(&node.repetition));
-    path.push(node.name.clone());
+    path.push(Arc::clone(&node.name));
     match node.physical {
         Some(physical) => leaves.push(Leaf {
             path: path.clone(),
@@ -210,10 +217,17 @@ fn positions(leaves: &[Leaf], fits: impl Fn(&Leaf) -> bool) -> Vec<usize> {
 
 /// Some columns, for a message; the first dozen of them.
 fn list(leaves: &[Leaf], at: impl IntoIterator<Item = usize>) -> String {
-    let texts: Vec<String> = at.into_iter().map(|at| leaves[at].describe()).collect();
-    let shown = texts.len().min(12);
-    let more = if texts.len() > shown { ", …" } else { "" };
-    format!("{}{more}", texts[..shown].join(", "))
+    let mut at = at.into_iter();
+    let shown = at.by_ref().take(12).map(|at| leaves[at].describe());
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    let more = if at.next().is_some() { ", …" } else { "" };
+    format!("{shown}{more}")
+}
+
+/// As much of a name as a message needs: it can be as long as a footer.
+fn beginning(name: &str) -> &str {
+    let end = name.char_indices().nth(MOST_SHOWN);
+    &name[..end.map_or(name.len(), |(end, _)| end)]
 }
 
 /// Hugging Face's description of the columns: `{"info": {"features": {COLUMN: {"_type": …}}}}`.
@@ -243,7 +257,7 @@ mod tests {
 
     fn leaf(path: &str, physical: i32) -> Leaf {
         Leaf {
-            path: path.split('.').map(str::to_owned).collect(),
+            path: path.split('.').map(Arc::from).collect(),
             physical,
             is_text: path.ends_with("path"),
             is_list: path.starts_with("list"),

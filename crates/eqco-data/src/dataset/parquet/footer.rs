@@ -1,5 +1,7 @@
 //! What the end of a Parquet file says about it (github.com/apache/parquet-format).
 
+use std::sync::Arc;
+
 use super::stored_file::{Damage, OpenFile, damaged};
 use super::thrift::{Fault, Kind, Reader};
 
@@ -8,6 +10,13 @@ const ENCRYPTED_MAGIC: &[u8; 4] = b"PARE";
 
 /// The largest footer that is read (16 MiB; one of ImageNet's has some 30 KB).
 const MOST_FOOTER_BYTES: u64 = 16 << 20;
+
+/// More nodes of a schema, and more entries of metadata, than any table of images has. A node takes 50 times as much memory as
+/// it may take bytes.
+const MOST_NODES: usize = 1 << 16;
+
+/// More row groups, or columns in one, than a footer of that size has.
+const MOST_GROUPS: usize = 1 << 20;
 
 /// Where Hugging Face's `datasets` says which column is what.
 const FEATURES_KEY: &str = "huggingface";
@@ -25,7 +34,8 @@ pub(super) struct Footer {
 /// A node of the schema.
 #[derive(Debug, Default)]
 pub(super) struct SchemaElement {
-    pub(super) name: String,
+    /// Shared with the leaves below, for a name can be as long as the footer.
+    pub(super) name: Arc<str>,
     /// The number of the type of a leaf.
     pub(super) physical: Option<i32>,
     pub(super) repetition: i32,
@@ -95,10 +105,10 @@ fn file_metadata(reader: &mut Reader<'_>) -> Result<Footer, Fault> {
     let (mut footer, mut last) = (Footer::default(), 0);
     while let Some((number, kind)) = reader.field(&mut last)? {
         match (number, kind) {
-            (2, Kind::List) => footer.schema = reader.structs(schema_element)?,
-            (4, Kind::List) => footer.groups = reader.structs(row_group)?,
+            (2, Kind::List) => footer.schema = reader.structs(MOST_NODES, schema_element)?,
+            (4, Kind::List) => footer.groups = reader.structs(MOST_GROUPS, row_group)?,
             (5, Kind::List) => {
-                let entries = reader.structs(key_and_value)?;
+                let entries = reader.structs(MOST_NODES, key_and_value)?;
                 let mut entries = entries.into_iter();
                 let features = entries.find(|(key, _)| *key == FEATURES_KEY.as_bytes());
                 footer.features =
@@ -128,7 +138,7 @@ fn schema_element(reader: &mut Reader<'_>) -> Result<SchemaElement, Fault> {
         match (number, kind) {
             (1, Kind::I32) => element.physical = Some(reader.i32()?),
             (3, Kind::I32) => element.repetition = reader.i32()?,
-            (4, Kind::Binary) => element.name = reader.text()?.to_owned(),
+            (4, Kind::Binary) => element.name = reader.text()?.into(),
             (5, Kind::I32) => element.children = reader.i32()?,
             // UTF8 is number 0 of the older annotations.
             (6, Kind::I32) => element.is_text |= reader.i32()? == 0,
@@ -153,7 +163,7 @@ fn row_group(reader: &mut Reader<'_>) -> Result<RowGroup, Fault> {
     let (mut group, mut last) = (RowGroup::default(), 0);
     while let Some((number, kind)) = reader.field(&mut last)? {
         match (number, kind) {
-            (1, Kind::List) => group.columns = reader.structs(column_chunk)?,
+            (1, Kind::List) => group.columns = reader.structs(MOST_GROUPS, column_chunk)?,
             (3, Kind::I64) => group.rows = reader.i64()?,
             _ => reader.skip(kind)?,
         }

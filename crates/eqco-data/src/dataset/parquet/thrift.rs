@@ -141,14 +141,18 @@ impl<'a> Reader<'a> {
         Ok((kind, count))
     }
 
-    /// The structs of a list, each read by `read`.
+    /// The structs of a list of at most `most`, each read by `read`.
     pub(super) fn structs<T>(
         &mut self,
+        most: usize,
         mut read: impl FnMut(&mut Self) -> Result<T, Fault>,
     ) -> Result<Vec<T>, Fault> {
         let (kind, count) = self.list()?;
         if count > 0 && kind != Kind::Struct {
             return Err(Fault::Malformed("a list of something else than structs"));
+        }
+        if count > most {
+            return Err(Fault::Malformed("a list of more than anyone writes"));
         }
         let mut found = Vec::new();
         for _ in 0..count {
@@ -234,8 +238,13 @@ mod tests {
         assert_eq!(Reader::new(&billions).binary(), Err(Fault::Ended));
         let list = [0xfc, 0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0];
         assert_eq!(Reader::new(&list).list(), Err(Fault::Ended));
-        let read = Reader::new(&list).structs(|reader| reader.skip(Kind::Struct));
+        let read = Reader::new(&list).structs(9, |reader| reader.skip(Kind::Struct));
         assert_eq!(read, Err(Fault::Ended));
+        // Three empty structs.
+        let structs =
+            |most| Reader::new(&[0x3c, 0, 0, 0]).structs(most, |reader| reader.skip(Kind::Struct));
+        assert_eq!(structs(3).map(|found| found.len()), Ok(3));
+        assert!(matches!(structs(2), Err(Fault::Malformed(_))));
         let malformed = |bytes: &[u8]| matches!(Reader::new(bytes).i32(), Err(Fault::Malformed(_)));
         assert!(malformed(&[0xff; 11]) && malformed(&[0xff, 0xff, 0xff, 0xff, 0x7f]));
     }

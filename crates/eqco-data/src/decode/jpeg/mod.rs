@@ -103,6 +103,19 @@ fn decode_strictly(bytes: &[u8]) -> Decoded {
     decoder.decode_headers().map_err(as_text)?;
     let (width, height) = decoder.dimensions().ok_or("no frame header")?;
     check_size(width, height)?;
+    check_length(bytes.len(), width, height)?;
     let pixels = decoder.decode().map_err(as_text)?;
     Ok((width, height, pixels))
+}
+
+/// That so many bytes can hold such an image, before memory is taken for it: in any kind of file, each block of 8 x 8 pixels
+/// takes a code of its own, of one bit at the least.
+fn check_length(bytes: usize, width: usize, height: usize) -> Result<(), String> {
+    let blocks = width.div_ceil(8) * height.div_ceil(8);
+    if blocks > bytes * 8 {
+        return Err(format!(
+            "truncated: {bytes} bytes for {width} x {height} pixels"
+        ));
+    }
+    Ok(())
 }

@@ -93,6 +93,10 @@ pub(super) fn decode(
         planes,
     } = scratch;
     without_stuffing(&bytes[header.scan..], data, parts)?;
+    // Pixels take memory before anything is read of them.
+    if least_bits(header, &window) > data.len().saturating_mul(8) {
+        return Err(MISSING.to_owned());
+    }
     if header.restart_interval == 0 && parts.len() > 1 {
         return Err("a restart marker without a restart interval".to_owned());
     }
@@ -120,6 +124,15 @@ pub(super) fn decode(
         #[inline(always)]
         || walk.run(planes),
     )
+}
+
+/// Bits that all blocks down to the last needed row take at the least: a code each for the first coefficient and for the end.
+fn least_bits(header: &Header<'_>, window: &Window) -> usize {
+    let components = header.components.iter();
+    let blocks: usize = components
+        .map(|component| component.across * component.down)
+        .sum();
+    2 * blocks * window.across * window.rows.end
 }
 
 /// Copies image data without the zeros that are stuffed behind 0xff, up to a marker that ends it; notes where restart

@@ -3,86 +3,42 @@
 //! ```text
 //! runs/demo-seed0-20240131-235959/
 //!   config.toml       every setting of the run, preset and flags resolved
-//!   metrics.jsonl     one JSON object a line, the first one about the run itself
-//!   tensorboard/      the same numbers as event files: tensorboard --logdir runs
+//!   metrics.jsonl     one JSON object a line, the first one about the run itself: what training did, whatever befell it
+//!   history.jsonl     what befell it: starts, checkpoints with their times, stops, what was changed on resuming
+//!   tensorboard/      the numbers of the metrics as an event file: tensorboard --logdir runs
 //!   checkpoints/      step-000000780.safetensors, ...
+//!   lock              whose the folder is at the moment
 //!   summary.json      the final table, in percent
 //!   evaluation.json   the measurements behind it, with their protocols
 //!   profile.json      with --profile: time and bytes of every operation
 //! ```
 
+mod error;
+mod lock;
+mod metrics_file;
+
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+pub use error::RunFolderError;
+pub(crate) use lock::this_process;
+pub use lock::{RunLock, lock_path};
+pub use metrics_file::MetricsFile;
+
 use crate::tensorboard::EventFile;
 
 const CONFIG: &str = "config.toml";
 const METRICS: &str = "metrics.jsonl";
+const HISTORY: &str = "history.jsonl";
 const SUMMARY: &str = "summary.json";
 const EVALUATION: &str = "evaluation.json";
 const PROFILE: &str = "profile.json";
 const CHECKPOINTS: &str = "checkpoints";
 const EVENTS: &str = "tensorboard";
-
-/// What can be wrong with a run folder.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RunFolderError {
-    /// The folder belongs to another run.
-    #[error("{} already holds a run", path.display())]
-    Occupied {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// The path is a file.
-    #[error("{} is a file, expected a folder or a name that is free", path.display())]
-    NotAFolder {
-        /// The path.
-        path: PathBuf,
-    },
-    /// The disk is full.
-    #[error("the disk is full: cannot write {}", path.display())]
-    DiskFull {
-        /// The file that could not be written.
-        path: PathBuf,
-    },
-    /// The operating system refused for another reason.
-    #[error("cannot write {}", path.display())]
-    Unwritable {
-        /// The file or folder.
-        path: PathBuf,
-        /// The reason it gave.
-        source: io::Error,
-    },
-}
-
-impl RunFolderError {
-    fn writing(path: &Path, source: io::Error) -> Self {
-        let path = path.to_owned();
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
-            io::ErrorKind::NotADirectory => Self::NotAFolder { path },
-            _ => Self::Unwritable { path, source },
-        }
-    }
-
-    /// What the user can do about it.
-    pub fn hint(&self) -> String {
-        match self {
-            Self::Occupied { .. } | Self::NotAFolder { .. } => {
-                "choose another --out, or leave it away to get a fresh folder under runs/"
-            }
-            Self::DiskFull { .. } => {
-                "free some space; checkpoints already written are whole, and the last one stays usable"
-            }
-            Self::Unwritable { .. } => "choose a folder that you may write to with --out",
-        }
-        .to_owned()
-    }
-}
 
 /// A folder that holds one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +53,21 @@ impl RunFolder {
     /// [`RunFolderError::Occupied`] when a run is in there already, otherwise what the system says.
     pub fn create(root: &Path) -> Result<Self, RunFolderError> {
         Self::check_free(root)?;
+        Self::reuse(root)
+    }
+
+    /// The run folder at `root`, whether it is there or not.
+    pub fn at(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+        }
+    }
+
+    /// Makes what is missing of a folder that may hold a run already, for whoever goes on with it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn reuse(root: &Path) -> Result<Self, RunFolderError> {
         let folder = Self {
             root: root.to_owned(),
         };
@@ -178,8 +149,7 @@ impl RunFolder {
         replace_json(&self.root.join(PROFILE), report)
     }
 
-    /// Begins an event file, beside those of earlier parts of the run. `wall_time`, in seconds since 1970, is part of its
-    /// name, by which TensorBoard sorts them.
+    /// Begins an event file. `wall_time`, in seconds since 1970, is part of its name, by which TensorBoard sorts them.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -192,6 +162,23 @@ impl RunFolder {
         begun.map_err(|source| RunFolderError::writing(&path, source))
     }
 
+    /// Opens the run's event file behind its first `records` records, or the last whole one where there are fewer, and cuts
+    /// off what follows. Where there is none, one is begun.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn resume_events(&self, records: u64, wall_time: f64) -> Result<EventFile, RunFolderError> {
+        let folder = self.root.join(EVENTS);
+        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+        let paths = entries.map(|entry| entry.path());
+        let is_ours = |path: &PathBuf| path.extension() == Some(OsStr::new("eqco"));
+        let Some(path) = paths.filter(is_ours).max() else {
+            return self.events(wall_time);
+        };
+        EventFile::cut(&path, records, wall_time)
+            .map_err(|source| RunFolderError::writing(&path, source))
+    }
+
     /// The error for an event that could not be written.
     pub(crate) fn events_failed(&self, source: io::Error) -> RunFolderError {
         RunFolderError::writing(&self.root.join(EVENTS), source)
@@ -202,33 +189,38 @@ impl RunFolder {
     /// # Errors
     /// When the file cannot be opened.
     pub fn metrics(&self) -> Result<MetricsFile, RunFolderError> {
-        let path = self.root.join(METRICS);
-        let file = File::options().create(true).append(true).open(&path);
-        let file = file.map_err(|source| RunFolderError::writing(&path, source))?;
-        Ok(MetricsFile { path, file })
+        MetricsFile::open(self.root.join(METRICS))
     }
-}
 
-/// `metrics.jsonl`: whole lines only, each with the system before the next one begins.
-#[derive(Debug)]
-pub struct MetricsFile {
-    path: PathBuf,
-    file: File,
-}
-
-impl MetricsFile {
-    /// Appends one record as one line. Numbers that are not finite become `null`.
+    /// Opens the metrics behind their first `lines` lines, or the last whole one where there are fewer, and cuts off what
+    /// follows.
     ///
     /// # Errors
-    /// When the file cannot be written.
-    pub fn write(&mut self, record: &impl Serialize) -> Result<(), RunFolderError> {
-        let mut line = serde_json::to_vec(record)
-            .map_err(|error| RunFolderError::writing(&self.path, error.into()))?;
-        line.push(b'\n');
-        // One call a line: nothing is buffered here, and a reader never sees half a record of ours.
-        self.file
-            .write_all(&line)
-            .map_err(|source| RunFolderError::writing(&self.path, source))
+    /// When the file cannot be read or written.
+    pub fn resume_metrics(&self, lines: u64) -> Result<MetricsFile, RunFolderError> {
+        MetricsFile::cut(self.root.join(METRICS), lines)
+    }
+
+    /// Where the run's history stands.
+    pub fn history(&self) -> PathBuf {
+        self.root.join(HISTORY)
+    }
+
+    /// Takes away what describes the end of a run, when it goes on.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub fn remove_results(&self) -> Result<(), RunFolderError> {
+        for name in [SUMMARY, EVALUATION] {
+            let path = self.root.join(name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(RunFolderError::writing(&path, error));
+                }
+                _ => (),
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,13 +1,15 @@
-//! `cargo xtask bench loader`: from encoded photographs to u8 views, images per second of one core, beside other libraries.
+//! From encoded photographs to u8 views, images per second of one core, beside other libraries.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
-use serde::{Deserialize, Serialize};
+use anyhow::{Context, Result};
+use serde::Serialize;
 
-use super::pairing::{median, range};
-use super::train::program::build_example;
+use super::super::pairing::{median, range};
+use super::super::train::program::build_example;
+use super::Arguments;
+use super::program::{Run, measure};
 use crate::{python, repository};
 
 /// What is made of each photograph.
@@ -20,44 +22,6 @@ const PEERS: [(&str, &[&str]); 4] = [
     ("opencv", &["torch", "cv2"]),
     ("albumentations", &["torch", "albumentations"]),
 ];
-
-/// Views from encoded photographs, in alternation with other libraries where there are any.
-#[derive(clap::Args)]
-pub struct Arguments {
-    /// Folder of JPEG files; `python3 python/cut_photographs.py FOLDER` cuts some like ImageNet's
-    #[arg(long, default_value = "data/fetched/photographs")]
-    photographs: PathBuf,
-    /// How often each side runs
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    pairs: u32,
-    /// One JSON object a line rather than a table
-    #[arg(long)]
-    json: bool,
-}
-
-/// What a program prints as its last line.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-struct Run {
-    images: f64,
-    cpu_seconds: f64,
-}
-
-impl Run {
-    fn parse(output: &str) -> Result<Self> {
-        let last = output.lines().last().unwrap_or_default();
-        let run: Self = serde_json::from_str(last)
-            .with_context(|| format!("expected images and cpu_seconds in JSON, got `{last}`"))?;
-        ensure!(
-            run.images > 0.0 && run.cpu_seconds > 0.0,
-            "expected positive figures, got `{last}`"
-        );
-        Ok(run)
-    }
-
-    fn rate(self) -> f64 {
-        self.images / self.cpu_seconds
-    }
-}
 
 /// One line of the table: images per second of processor time, medians over runs; ratios are those within pairs.
 #[derive(Debug, PartialEq, Serialize)]
@@ -100,17 +64,8 @@ impl Comparison {
     }
 }
 
-/// Runs the verb.
-pub fn run(arguments: &Arguments) -> Result<()> {
-    let folder = repository::root().join(&arguments.photographs);
-    if !folder.is_dir() {
-        bail!(
-            "expected a folder of photographs, found none at {}\nhint: `python3 python/cut_photographs.py {}` cuts them out of \
-             Debian's wallpapers, and --photographs names another folder",
-            folder.display(),
-            folder.display()
-        );
-    }
+/// Runs this part of the benchmark on a folder of photographs.
+pub fn run(arguments: &Arguments, folder: &Path) -> Result<()> {
     let ours = build_example("eqco-data", "encoded_views")?;
     if !arguments.json {
         println!(
@@ -119,7 +74,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         );
     }
     for work in WORKS {
-        let our_program = || measure(Command::new(&ours).arg(&folder).args([work, "2"]));
+        let our_program = || measure::<Run>(Command::new(&ours).arg(folder).args([work, "2"]));
         let mut compared = 0;
         for (peer, packages) in PEERS {
             let Some(interpreter) = python::with_packages(packages)? else {
@@ -135,7 +90,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 eprintln!("{work} beside {peer}: pair {pair} of {}", arguments.pairs);
                 pairs.push((
                     our_program()?,
-                    measure(&mut peer_program(&interpreter, &folder, peer, work))?,
+                    measure(&mut peer_program(&interpreter, folder, peer, work))?,
                 ));
             }
             let comparison = Comparison::new(work, peer, &pairs).context("nothing was measured")?;
@@ -166,27 +121,12 @@ fn peer_program(interpreter: &Path, folder: &Path, peer: &str, work: &str) -> Co
     command
 }
 
-fn measure(command: &mut Command) -> Result<Run> {
-    let shown = repository::shown(command);
-    let output = command.stderr(Stdio::inherit()).output();
-    let output = output.with_context(|| format!("cannot start `{shown}`"))?;
-    ensure!(
-        output.status.success(),
-        "`{shown}` failed ({})",
-        output.status
-    );
-    Run::parse(&String::from_utf8_lossy(&output.stdout)).with_context(|| shown)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn run(images: f64, cpu_seconds: f64) -> Run {
-        Run {
-            images,
-            cpu_seconds,
-        }
+        Run::new(images, cpu_seconds)
     }
 
     #[test]
@@ -209,14 +149,5 @@ mod tests {
                 .ends_with("200         50   4.00   2.00-4.00")
         );
         assert_eq!(Comparison::new("two-views", "opencv", &[]), None);
-    }
-
-    #[test]
-    fn the_last_line_is_the_measurement() {
-        let line = "warming up\n{\"images\": 512, \"cpu_seconds\": 2.0}\n";
-        assert_eq!(Run::parse(line).unwrap().rate(), 256.0);
-        for bad in ["", "{}", "{\"images\": 0, \"cpu_seconds\": 2.0}"] {
-            assert!(Run::parse(bad).is_err(), "{bad}");
-        }
     }
 }

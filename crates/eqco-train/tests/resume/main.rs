@@ -1,0 +1,11 @@
+//! A run is never lost: stopped anywhere and resumed, it leaves what an undisturbed one leaves.
+
+mod changes;
+mod damage;
+mod every_step;
+mod faults;
+mod images;
+mod kill;
+mod processes;
+mod program;
+mod runs;

@@ -1,0 +1,6 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(
+    init: eqco_fuzz::seeds::write_if_asked("tar"),
+    |data: &[u8]| eqco_fuzz::targets::tar::check(data)
+);
