@@ -182,13 +182,16 @@ impl ParameterSet {
     }
 }
 
-/// A copy in exchange shape, in host memory.
+/// A copy in exchange shape, in host memory: a view of the copied memory, for whoever needs it contiguous may take the time for
+/// that elsewhere than between two training steps.
 fn to_exchange(role: ParameterRole, value: &Tensor) -> Result<Tensor> {
-    let value = &value.to_device(&Device::Cpu)?;
+    let copy = match value.device() {
+        Device::Cpu => value.copy()?,
+        _ => value.to_device(&Device::Cpu)?,
+    };
     match role {
-        // Not `contiguous`, which shares memory where sides of length 1 make both layouts the same.
-        ParameterRole::ConvWeight => value.permute((0, 3, 1, 2))?.force_contiguous(),
-        _ => value.copy(),
+        ParameterRole::ConvWeight => copy.permute((0, 3, 1, 2)),
+        _ => Ok(copy),
     }
 }
 

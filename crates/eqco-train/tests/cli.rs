@@ -130,7 +130,7 @@ fn every_setting_flag_of_the_help_is_covered_above() {
         "set",
     ];
     let others = [
-        "preset", "config", "out", "dry-run", "profile", "help", "version",
+        "preset", "config", "out", "resume", "dry-run", "profile", "help", "version",
     ];
     let command = Cli::command();
     let flags: Vec<&str> = command
@@ -142,7 +142,7 @@ fn every_setting_flag_of_the_help_is_covered_above() {
         .filter(|flag| !tested.contains(flag) && !others.contains(flag))
         .collect();
     assert!(untested.is_empty(), "{untested:?}");
-    assert_eq!(flags.len(), tested.len() + 5, "{flags:?}");
+    assert_eq!(flags.len(), tested.len() + 6, "{flags:?}");
 }
 
 #[test]

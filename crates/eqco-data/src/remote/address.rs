@@ -39,22 +39,13 @@ impl Address {
     /// # Errors
     /// What is wrong, without the part in which a password may stand.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let scheme = scheme(text).filter(|_| text.len() <= LONGEST);
-        let scheme = scheme.ok_or("no address like https://HOST/PATH or s3://BUCKET/PATH")?;
-        let rest = &text[scheme.len() + 3..];
-        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-        if host.contains('@') {
-            return Err("a user or password in an address would be kept with every run".to_owned());
-        }
-        if text.contains(['?', '#']) {
-            return Err(
-                "`?` and `#` cannot stand in an address: what follows would be kept with every run"
-                    .to_owned(),
-            );
-        }
+        let (scheme, host, path) = parts(text)?;
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
         if host.is_empty() || !host.chars().all(is_plain) {
             return Err("no host or bucket".to_owned());
+        }
+        if path.starts_with('/') {
+            return Err("no path of an object: it begins with `/`".to_owned());
         }
         let path = match scheme {
             "s3" => ObjectPath::parse(path),
@@ -88,13 +79,31 @@ impl Address {
     }
 }
 
+/// Scheme, host and path of an address or of a pattern of addresses, in which no secret can stand.
+fn parts(text: &str) -> Result<(&str, &str, &str), String> {
+    let scheme = scheme(text).filter(|_| text.len() <= LONGEST);
+    let scheme = scheme.ok_or("no address like https://HOST/PATH or s3://BUCKET/PATH")?;
+    let rest = &text[scheme.len() + 3..];
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    if host.contains('@') {
+        return Err("a user or password in an address would be kept with every run".to_owned());
+    }
+    if text.contains(['?', '#']) {
+        return Err(
+            "`?` and `#` cannot stand in an address: what follows would be kept with every run"
+                .to_owned(),
+        );
+    }
+    Ok((scheme, host, path))
+}
+
 /// The addresses that a pattern like `https://HOST/train-{000000..000123}.tar` names, each once, by name.
 ///
 /// # Errors
 /// What is wrong with the pattern or with one of them.
 pub(super) fn shards(source: &str) -> Result<Vec<Address>, String> {
     // Before anything of it is shown.
-    Address::parse(source.split(['{', '}']).next().unwrap_or_default())?;
+    parts(source)?;
     let mut texts = expand(source)?;
     texts.sort_unstable();
     if let Some(pair) = texts.windows(2).find(|pair| pair[0] == pair[1]) {

@@ -158,6 +158,10 @@ impl Downloader {
     ) -> Result<(), Failure> {
         let written = cache_failure("be written");
         let size = shard.identity.size;
+        if shard.identity.version.is_empty() {
+            // Nothing would tell that the rest is of another object.
+            part.restart().map_err(&written)?;
+        }
         let mut coming = self.objects.get(&shard.address, part.written).await?;
         if coming.identity != shard.identity {
             return Err(changed(&shard.identity, &coming.identity));

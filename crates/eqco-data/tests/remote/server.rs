@@ -29,7 +29,7 @@ pub struct Deed {
     pub headers: Vec<(&'static str, String)>,
     /// Closes the connection after this many bytes of content.
     pub cut_after: Option<usize>,
-    /// Another ETag than that of the file.
+    /// Another ETag than that of the file; none if it is empty.
     pub etag: Option<String>,
     /// Another length than that of the file.
     pub length: Option<u64>,
@@ -125,7 +125,7 @@ fn read(stream: TcpStream) -> Option<(TcpStream, Asked)> {
     let mut words = first.split(' ');
     let mut asked = Asked {
         method: words.next()?.to_owned(),
-        path: words.next()?.trim_start_matches('/').to_owned(),
+        path: words.next()?.strip_prefix('/')?.to_owned(),
         ..Asked::default()
     };
     for line in lines {
@@ -194,7 +194,9 @@ fn write(
         .map(|(name, value)| (name, value))
         .chain(deeds)
     {
-        head += &format!("{name}: {value}\r\n");
+        if !value.is_empty() {
+            head += &format!("{name}: {value}\r\n");
+        }
     }
     head += "\r\n";
     let count = deed.cut_after.unwrap_or(usize::MAX).min(range.len());

@@ -187,6 +187,23 @@ fn servers_without_ranges_begin_again() {
 }
 
 #[test]
+fn without_a_version_nothing_is_joined() {
+    let server = Server::start(unlabelled(&[8]), |asked, number| Deed {
+        etag: Some(String::new()),
+        cut_after: (is_shard(asked) && number < 2).then_some(3000),
+        ..Deed::default()
+    });
+    let cache = folder();
+    expect_all(&train(&settings(&cache), &pattern(&server, 1)), 8);
+    let firsts: Vec<_> = server
+        .transfers(".tar")
+        .iter()
+        .map(|asked| asked.first)
+        .collect();
+    assert_eq!(firsts, [None, None, None]);
+}
+
+#[test]
 fn redirects_are_followed_and_not_for_ever() {
     let elsewhere = Server::of(unlabelled(&[4]));
     let target = elsewhere.address.clone();
