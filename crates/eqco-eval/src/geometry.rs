@@ -1,4 +1,4 @@
-//! How embeddings lie on the sphere: alignment, uniformity and effective rank.
+//! How embeddings lie on the sphere: alignment, uniformity, effective rank and deviation.
 
 use nalgebra::DMatrix;
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use crate::product::{Matrix, multiply};
 /// Rows that uniformity and effective rank look at, at most: the pairs of more would cost as much as a training step.
 const MOST_ROWS: usize = 1024;
 
-/// Three figures about the embeddings of a batch; a collapsed encoder shows in all of them.
+/// Figures about the embeddings of a batch; a collapsed encoder shows in all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Geometry {
     /// Mean squared distance of query and positive key, 0 to 4 for unit vectors; small is good (Wang and Isola, arXiv
@@ -20,6 +20,13 @@ pub struct Geometry {
     /// `exp` of the entropy of the singular values of the queries, not centred: 1 for one direction, at most the smaller of
     /// rows and dimensions (Roy and Vetterli, "The effective rank", 2007).
     pub effective_rank: f64,
+    /// What the effective rank can be at most: the smaller of rows and dimensions.
+    #[serde(skip)]
+    pub most_rank: f64,
+    /// Mean over the dimensions of the standard deviation of the queries, times the root of the number of dimensions: 0 for
+    /// a single point, 1 for points that are spread evenly (Chen and He, arXiv 2011.10566, section 4.1).
+    #[serde(rename = "embedding_deviation", default)]
+    pub deviation: f64,
 }
 
 impl Geometry {
@@ -36,6 +43,8 @@ impl Geometry {
             alignment: alignment(queries, keys, dim),
             uniformity: uniformity(some, dim),
             effective_rank: effective_rank(some, dim),
+            most_rank: (some.len() / dim).min(dim) as f64,
+            deviation: deviation(some, dim),
         }
     }
 }
@@ -46,6 +55,22 @@ fn alignment(queries: &[f32], keys: &[f32], dim: usize) -> f64 {
         .zip(keys)
         .map(|(q, k)| (f64::from(*q) - f64::from(*k)).powi(2));
     squares.sum::<f64>() / (queries.len() / dim) as f64
+}
+
+fn deviation(rows: &[f32], dim: usize) -> f64 {
+    let count = (rows.len() / dim) as f64;
+    let mut sums = vec![[0f64; 2]; dim];
+    for row in rows.chunks_exact(dim) {
+        for ([sum, squares], value) in sums.iter_mut().zip(row) {
+            *sum += f64::from(*value);
+            *squares += f64::from(*value).powi(2);
+        }
+    }
+    let deviations = sums.iter().map(|[sum, squares]| {
+        let mean = sum / count;
+        (squares / count - mean * mean).max(0.0).sqrt()
+    });
+    deviations.sum::<f64>() / (dim as f64).sqrt()
 }
 
 fn uniformity(rows: &[f32], dim: usize) -> f64 {
@@ -118,6 +143,20 @@ mod tests {
         assert_eq!((found.alignment, found.uniformity), (0.0, 0.0));
         // Rounding of f32 leaves a second singular value of about 1e-4 of the first.
         assert!((found.effective_rank - 1.0).abs() < 5e-3, "{found:?}");
+        assert!(found.deviation < 1e-7, "{found:?}");
+    }
+
+    #[test]
+    fn points_spread_evenly_have_a_deviation_of_one_and_fewer_dimensions_less() {
+        // Both signs of every axis: in each of 4 dimensions two of eight values are 1 and -1.
+        let mut rows = axes(4, 4);
+        rows.extend(axes(4, 4).iter().map(|value| -value).collect::<Vec<_>>());
+        let found = Geometry::of(&rows, &rows, 4);
+        assert!((found.deviation - 1.0).abs() < 1e-12, "{found:?}");
+        assert_eq!(found.most_rank, 4.0);
+        // Two points on one of 4 axes: a deviation of 1 there and of 0 elsewhere.
+        let line = [1.0f32, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0];
+        assert!((Geometry::of(&line, &line, 4).deviation - 0.5).abs() < 1e-12);
     }
 
     #[test]

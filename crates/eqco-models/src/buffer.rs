@@ -93,6 +93,15 @@ impl BufferPool {
         self.lock().values().flatten().try_for_each(poison)
     }
 
+    /// Bytes of all buffers that are free: between two steps, all that the pool has ever handed out at one time.
+    pub fn free_bytes(&self) -> usize {
+        let free = self.lock();
+        let bytes = |((dtype, len), buffers): (&(DType, usize), &Vec<Tensor>)| {
+            buffers.len() * len * dtype.size_in_bytes()
+        };
+        free.iter().map(bytes).sum()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(DType, usize), Vec<Tensor>>> {
         // A panic while the map is held leaves at worst a missing entry: the map is still sound.
         self.free

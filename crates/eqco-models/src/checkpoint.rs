@@ -10,6 +10,7 @@
 //! [`CheckpointMetadata::progress`]; it is read, too.
 
 mod checksum;
+mod finite;
 mod read;
 mod write;
 
@@ -23,6 +24,7 @@ use crate::normalization::Normalization;
 use crate::projection_head::ProjectionHeadConfig;
 use crate::resnet::EncoderConfig;
 
+pub use finite::is_finite;
 pub use read::load;
 pub use write::save;
 
@@ -35,6 +37,10 @@ pub const METADATA_KEY: &str = "eqco";
 const LENGTH_BYTES: u64 = 8;
 const STORABLE: &str = "elements of u8, i16, i32, i64, u32, f16, bf16, f32 or f64";
 const NOT_OURS: &str = "give a checkpoint that eqco-train has written";
+const PICKLE: &str = "a pickle can run any program while it is read, so none is ever opened; in Python, where it came from, its \
+    tensors become safetensors by: python3 -c \"import sys, torch; from safetensors.torch import save_file; d = \
+    torch.load(sys.argv[1], map_location='cpu', weights_only=True); d = d.get('state_dict', d); save_file({k: \
+    v.contiguous() for k, v in d.items()}, sys.argv[2])\" IN.pth OUT.safetensors";
 const DAMAGED: &str =
     "the file is damaged or incomplete: copy it again, or use an earlier checkpoint of the run";
 

@@ -147,6 +147,11 @@ impl Encoder {
         Ok(copy)
     }
 
+    /// Bytes of memory that passes recycle: activations, and their gradients.
+    pub fn recycled_bytes(&self) -> usize {
+        self.pool.free_bytes()
+    }
+
     /// Books the time of its operations with `profiler` from now on, which waits for this encoder's device. Duplicates made earlier
     /// keep theirs.
     #[must_use]

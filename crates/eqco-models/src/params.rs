@@ -12,6 +12,8 @@ use candle_core::{Device, Result, Tensor, Var, bail};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::profile::bytes_of;
+
 /// What a parameter is, which decides its layout and its place in weight decay and LARS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParameterRole {
@@ -103,6 +105,12 @@ impl ParameterSet {
     /// Number of trainable scalars.
     pub fn scalar_count(&self) -> usize {
         self.parameters.iter().map(|p| p.value().elem_count()).sum()
+    }
+
+    /// Bytes of all parameters and buffers.
+    pub fn bytes(&self) -> usize {
+        let parameters = self.parameters.iter().map(Parameter::value);
+        bytes_of(parameters.chain(self.buffers.iter().map(NamedBuffer::value)))
     }
 
     /// Copies of all tensors by name, in exchange shapes (OIHW for convolutions), parameters before buffers.

@@ -45,10 +45,20 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Pack a data set into one file that is read through a memory map
     Pack(PackArgs),
+    /// Do a step again whose loss or gradient was not finite, and show what went wrong first
+    Replay(ReplayArgs),
     /// Report what this machine and this build can use, and what would make training faster
     Doctor,
     /// Compare a GPU's kernels and training with the CPU's, time them, and compare with PyTorch's
     GpuCheck(GpuCheckArgs),
+}
+
+/// Flags of `replay`.
+#[derive(Args, Debug)]
+pub struct ReplayArgs {
+    /// The file that the step has left in its run folder
+    #[arg(value_name = "RUN/nonfinite-step-N.json")]
+    pub dump: PathBuf,
 }
 
 /// Flags of `gpu-check`.
@@ -96,7 +106,8 @@ pub struct PretrainArgs {
     /// change. `auto` goes on in --out if a run is there, and begins one if not
     #[arg(long, value_name = "FOLDER|auto")]
     pub resume: Option<Resume>,
-    /// Check everything up to the first step and report the plan, but train and write nothing
+    /// Report the plan, take one step in memory, write a checkpoint to a temporary file and read it back, evaluate one batch, and
+    /// tell memory and time; leave nothing behind
     #[arg(long)]
     pub dry_run: bool,
     /// Time every operation, print a table of time and bytes at the end, and write profile.json

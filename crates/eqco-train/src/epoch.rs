@@ -3,23 +3,26 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use candle_core::Tensor;
 use eqco_core::BatchStatistics;
 use eqco_data::loader::Batch;
 use eqco_data::{Cursor, DataError};
 use eqco_eval::Geometry;
-use eqco_models::ProcessGroup;
+use eqco_models::params::ParameterSet;
 use eqco_models::profile::{Phase, Profiler, Work};
+use eqco_models::{ProcessGroup, total_norm};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoints::{Due, Reason};
+use crate::collapse::{CollapseAlarm, Sight};
 use crate::config::RunConfig;
 use crate::interrupt::Interrupt;
 use crate::journal::Journal;
 use crate::metrics::{Record, StepRecord, Timing};
+use crate::nonfinite::{Nonfinite, NonfiniteSteps};
 use crate::progress::{Progress, Standing};
-use crate::step::{StepReport, ensure_finite};
+use crate::step::StepReport;
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +79,10 @@ pub struct EpochContext<'a> {
     pub due: Option<Due>,
     /// Where unreadable images are noted.
     pub skipped: &'a mut BTreeSet<u32>,
+    /// What is done about steps that are not finite.
+    pub nonfinite: &'a mut NonfiniteSteps,
+    /// Looks for collapsed embeddings.
+    pub collapse: &'a mut CollapseAlarm,
 }
 
 /// Why steps are not taken for a moment.
@@ -223,6 +230,7 @@ struct Done {
     /// Counted from 0 over the whole run.
     step: u64,
     report: StepReport,
+    indices: Vec<u32>,
     images: usize,
     elapsed: Duration,
     data_wait: Duration,
@@ -242,7 +250,7 @@ impl EpochContext<'_> {
 /// has work.
 ///
 /// # Errors
-/// Those of the loader, of `step` and of the metrics file, and a loss that is not finite. `position` is that of the step that
+/// Those of the loader, of `step` and of the metrics file, and a step that is not finite. `position` is that of the step that
 /// failed then.
 pub fn train_epoch(
     batches: &mut impl Iterator<Item = Result<Batch, DataError>>,
@@ -265,10 +273,11 @@ pub fn train_epoch(
         };
         drop(span);
         let data_wait = asked.elapsed();
-        let report = step(&batch)?;
+        let report = step(&batch).or_else(|error| stop(error, &batch.indices, context))?;
         context.skipped.extend(&batch.skipped);
         let mut done = Done {
             step: position.next_step,
+            indices: batch.indices.clone(),
             images: batch.len() * context.group.size(),
             elapsed: asked.elapsed(),
             data_wait,
@@ -308,13 +317,29 @@ fn account(
     context: &mut EpochContext<'_>,
     totals: &mut EpochTotals,
 ) -> Result<()> {
+    if let Some(found) = done.report.skipped {
+        let to = (&mut *context.journal, &*context.progress);
+        return context.nonfinite.skip(found, &done.indices, to);
+    }
     let geometry = geometry(&done.report, done.step, context.run)?;
     let waited = Instant::now();
     let statistics = context.group.statistics(&done.report.statistics.wait()?)?;
+    let norms = done.report.gradient_norms.map(|norms| norms.wait());
+    let norms = norms.transpose()?;
     let elapsed = done.elapsed + waited.elapsed();
-    if let Err(error) = ensure_finite(&statistics, done.step) {
+    // What could be known before the update has been judged already, and with the parameters' names.
+    let about = (done.step, done.report.learning_rate);
+    let judged = Nonfinite::judge(
+        about,
+        &statistics,
+        norms.as_deref(),
+        &ParameterSet::default(),
+    );
+    if let Some(found) = judged {
         position.next_step = done.step;
-        return Err(error);
+        return context
+            .nonfinite
+            .stop(found, &done.indices, context.journal);
     }
     totals.add(done.images, &statistics, elapsed, done.data_wait);
     if done.step.is_multiple_of(context.run.log_every_steps) {
@@ -325,6 +350,7 @@ fn account(
             statistics,
             chance_loss: context.chance_loss,
             geometry,
+            gradient_norm: norms.as_deref().map(total_norm),
             timing: Timing::new(
                 done.images,
                 elapsed.as_secs_f64(),
@@ -332,9 +358,26 @@ fn account(
             ),
         }))?;
     }
+    let sight = Sight {
+        step: done.step,
+        contrast_top1: statistics.contrast_top1,
+        geometry,
+    };
+    for alarm in context.collapse.look(&sight) {
+        context.journal.write(&Record::Collapse(alarm))?;
+        context.progress.say(&alarm.to_string());
+    }
     let standing = totals.standing(position, context);
     context.progress.update(&standing);
     Ok(())
+}
+
+/// The error of a step; one that is not finite is written down.
+fn stop<T>(error: Error, indices: &[u32], context: &mut EpochContext<'_>) -> Result<T> {
+    match error.downcast::<Nonfinite>() {
+        Ok(found) => context.nonfinite.stop(found, indices, context.journal),
+        Err(other) => Err(other),
+    }
 }
 
 /// How the embeddings of a step lie, if it is one of those that are looked at.

@@ -8,6 +8,7 @@ use eqco_models::error::ModelError;
 use eqco_models::group::GroupError;
 
 use crate::config::ConfigError;
+use crate::nonfinite::Stopped;
 use crate::ranks::RanksError;
 use crate::resume::ResumeError;
 use crate::run_folder::RunFolderError;
@@ -21,6 +22,7 @@ pub fn of(error: &anyhow::Error) -> Option<String> {
         let folder = || cause.downcast_ref().map(RunFolderError::hint);
         let eval = || cause.downcast_ref().and_then(EvalError::hint);
         let sweep = || cause.downcast_ref().and_then(SweepError::hint);
+        let stopped = || cause.downcast_ref().and_then(Stopped::hint);
         let group = || cause.downcast_ref().map(GroupError::hint);
         let ranks = || cause.downcast_ref().map(RanksError::hint);
         let resume = || cause.downcast_ref().map(ResumeError::hint);
@@ -30,6 +32,7 @@ pub fn of(error: &anyhow::Error) -> Option<String> {
             .or_else(folder)
             .or_else(eval)
             .or_else(sweep)
+            .or_else(stopped)
             .or_else(|| ranks().or_else(resume).map(str::to_owned))
             .or_else(|| model().or_else(group).map(str::to_owned))
     })

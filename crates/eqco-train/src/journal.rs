@@ -94,7 +94,11 @@ impl Journal {
             Record::Step(step) => (step.step, of_step(step)),
             Record::Epoch(epoch) => (epoch.step, of_epoch(epoch)),
             Record::Knn(knn) => (knn.step, of_knn(knn)),
-            Record::Run(_) | Record::Checkpoint(_) | Record::End(_) => return Ok(()),
+            Record::Run(_)
+            | Record::Checkpoint(_)
+            | Record::Nonfinite(_)
+            | Record::Collapse(_)
+            | Record::End(_) => return Ok(()),
         };
         let written = files.events.add(wall_time(), step, &scalars);
         written.map_err(|source| files.folder.events_failed(source))
@@ -125,8 +129,10 @@ fn of_step(record: &StepRecord) -> Vec<(&'static str, f64)> {
             ("geometry/alignment", geometry.alignment),
             ("geometry/uniformity", geometry.uniformity),
             ("geometry/effective_rank", geometry.effective_rank),
+            ("geometry/deviation", geometry.deviation),
         ]);
     }
+    scalars.extend(record.gradient_norm.map(|norm| ("gradient/norm", norm)));
     scalars
 }
 

@@ -30,8 +30,10 @@
 
 pub mod checkpoints;
 pub mod cli;
+pub mod collapse;
 pub mod commands;
 pub mod config;
+pub mod dry_run;
 pub mod epoch;
 pub mod final_table;
 pub mod gpu_check;
@@ -44,7 +46,9 @@ pub mod journal;
 pub mod loop_state;
 pub mod machine;
 pub mod metrics;
+pub mod nonfinite;
 pub mod online_knn;
+pub mod own_keys;
 pub mod plan;
 pub mod progress;
 pub mod ranks;

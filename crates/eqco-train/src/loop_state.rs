@@ -6,6 +6,7 @@ use eqco_data::Dataset;
 use eqco_models::checkpoint::Checkpoint;
 use serde::{Deserialize, Serialize};
 
+use crate::collapse::CollapseState;
 use crate::epoch::EpochSums;
 use crate::journal::JournalLength;
 
@@ -27,6 +28,12 @@ pub struct LoopState {
     pub knn_top1: Option<f64>,
     /// How much metrics and events have been written.
     pub journal: JournalLength,
+    /// Steps that were not finite and have been skipped.
+    #[serde(default)]
+    pub skipped_steps: u64,
+    /// What the alarm for collapsed embeddings has seen.
+    #[serde(default)]
+    pub collapse: CollapseState,
 }
 
 impl LoopState {

@@ -5,7 +5,9 @@ use eqco_core::BatchStatistics;
 use eqco_eval::Geometry;
 use serde::Serialize;
 
+use crate::collapse::Alarm;
 use crate::machine::Machine;
+use crate::nonfinite::{Exact, OnNonfinite};
 
 /// One line of `metrics.jsonl`; `kind` tells which.
 #[derive(Clone, Debug, Serialize)]
@@ -21,6 +23,10 @@ pub enum Record {
     Knn(KnnRecord),
     /// A checkpoint has been written.
     Checkpoint(CheckpointRecord),
+    /// A step's loss or gradient was not finite.
+    Nonfinite(NonfiniteRecord),
+    /// The embeddings have collapsed; once a run for each figure that shows it.
+    Collapse(Alarm),
     /// The last line of a run that ended in order, with its evaluation.
     End(EndRecord),
 }
@@ -48,6 +54,8 @@ pub struct RunRecord {
     pub parameters: usize,
     /// Negatives that a query really has.
     pub negative_count: usize,
+    /// Older keys of its own image that a query meets in the queue on average, once that is full.
+    pub own_keys_expected: f64,
     /// The loss in nats while all similarities are equal, see [`eqco_core::chance_loss`].
     pub chance_loss: f64,
     /// Device in use.
@@ -82,6 +90,9 @@ pub struct StepRecord {
     /// How the embeddings lie, every `run.geometry_every_steps` steps.
     #[serde(flatten)]
     pub geometry: Option<Geometry>,
+    /// The norm of all gradients, where it has been looked at: in every step on a CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gradient_norm: Option<f64>,
     /// Where the time went.
     pub timing: Timing,
 }
@@ -129,6 +140,25 @@ pub struct CheckpointRecord {
     pub step: u64,
     /// File name within the run folder's `checkpoints/`.
     pub file: String,
+}
+
+/// A step whose loss or gradient was not finite.
+#[derive(Clone, Debug, Serialize)]
+pub struct NonfiniteRecord {
+    /// Steps done before it, over the whole run.
+    pub step: u64,
+    /// The epoch, from 0.
+    pub epoch: u64,
+    /// What became of the run.
+    pub action: OnNonfinite,
+    /// Its loss.
+    pub loss: Exact,
+    /// The norm of its gradients, where it has been looked at.
+    pub gradient_norm: Option<Exact>,
+    /// Steps that have been skipped so far, this one included.
+    pub skipped_steps: u64,
+    /// The file in the run folder that `eqco-train replay` takes.
+    pub dump: String,
 }
 
 /// How a run ended.

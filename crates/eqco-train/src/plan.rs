@@ -21,6 +21,7 @@ use crate::epoch::Position;
 use crate::loop_state::ImagesSeen;
 use crate::metrics::COMMIT;
 use crate::online_knn::OnlineKnn;
+use crate::own_keys;
 use crate::ranks::Ranks;
 use crate::resume::{Beginning, Change, Opened};
 use crate::run_folder::RunFolder;
@@ -222,9 +223,19 @@ impl Plan {
             ("monitor", self.monitor()),
             ("folder", self.folder.display().to_string()),
         ];
-        lines
+        let warning = own_keys::warning(config, self.own_keys_expected(), dataset.len());
+        let warning = warning.map(|text| ("WARNING", text));
+        let lines = lines.into_iter().chain(warning);
+        let lines: Vec<_> = lines
             .map(|(name, text)| format!("{name:<8} {text}"))
-            .join("\n")
+            .collect();
+        lines.join("\n")
+    }
+
+    /// Older keys of its own image that a query meets on average.
+    pub fn own_keys_expected(&self) -> f64 {
+        let images = self.loader.dataset().len();
+        own_keys::of_run(self.config(), self.position.steps_per_epoch, images)
     }
 
     /// How the batch is shared out.
@@ -300,7 +311,7 @@ pub(crate) fn training_images(config: &TrainConfig) -> Result<Arc<dyn Dataset>> 
     })
 }
 
-fn two_view_loader(
+pub(crate) fn two_view_loader(
     config: &TrainConfig,
     train: Arc<dyn Dataset>,
     threads: usize,

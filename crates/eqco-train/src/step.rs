@@ -10,13 +10,15 @@ use eqco_data::loader::Batch;
 use eqco_models::backend::Backend;
 use eqco_models::checkpoint::{Checkpoint, CheckpointMetadata};
 use eqco_models::encoder::CHECKPOINT_PREFIX;
-use eqco_models::method::{Contrast, Method, Statistics, StepKey};
+use eqco_models::method::{Contrast, Method, Statistics, StepKey, Undo};
 use eqco_models::optim::{Optimizer, Schedule};
 use eqco_models::profile::Profiler;
 use eqco_models::tape::Gradients;
-use eqco_models::{Encoder, ProcessGroup};
+use eqco_models::{Encoder, GradientNorms, ProcessGroup};
 
 use crate::config::TrainConfig;
+use crate::dry_run::Memory;
+use crate::nonfinite::{Nonfinite, OnNonfinite};
 use crate::views::both_views;
 
 /// Stands before the names of the optimiser's tensors in a checkpoint.
@@ -34,6 +36,8 @@ pub struct Trainer {
     method: Method,
     optimizer: Optimizer,
     gradients: Gradients,
+    /// Where steps that are not finite are skipped.
+    undo: Option<Undo>,
     step: u64,
 }
 
@@ -47,6 +51,21 @@ pub struct StepReport {
     /// The loss and its statistics over this rank's part of the batch, which may still be on their way from the device.
     pub statistics: Statistics,
     /// Embeddings of query and key views `[M,D]` of the same images of this rank, see [`Contrast`].
+    pub embeddings: [Tensor; 2],
+    /// The length of the gradients, on a GPU in some of the steps alone.
+    pub gradient_norms: Option<GradientNorms>,
+    /// Why the step has changed nothing but the count of steps, if so.
+    pub skipped: Option<Nonfinite>,
+}
+
+/// A step that has been looked at, and not taken.
+#[derive(Debug)]
+pub struct Look {
+    /// The loss and its statistics.
+    pub statistics: BatchStatistics,
+    /// The norm of the gradient of every parameter, by its index.
+    pub gradient_norms: Vec<f64>,
+    /// Embeddings of query and key views `[M,D]`.
     pub embeddings: [Tensor; 2],
 }
 
@@ -89,12 +108,18 @@ impl Trainer {
             .with_winograd(config.winograd)
             .with_precision(config.precision)
             .with_profiler(profiler);
+        let method = Method::new(&config.method, config.loss, &encoder, config.seed)?;
+        let undo = match config.run.on_nonfinite {
+            OnNonfinite::Stop => None,
+            OnNonfinite::Skip => Some(Undo::new(&method, &encoder)?),
+        };
         Ok(Self {
             config: config.clone(),
             group: Arc::new(ProcessGroup::alone()),
             steps_per_epoch,
             schedule: Schedule::new(&config.schedule, config.data.loader.batch_size)?,
-            method: Method::new(&config.method, config.loss, &encoder, config.seed)?,
+            method,
+            undo,
             optimizer: Optimizer::new(&config.optimizer, encoder.parameters())?
                 .with_backend(encoder.backend()),
             gradients: Gradients::new(encoder.parameters())?,
@@ -128,13 +153,57 @@ impl Trainer {
 
     /// One step (EqCo, section 3.2; MoCo, algorithm 1; SimCLR, algorithm 1): encode both views, contrast, descend.
     ///
+    /// Where steps that are not finite are skipped, such a step leaves everything but the count of steps as it was before.
+    ///
     /// # Errors
-    /// When the batch has another shape than the configuration says, or the loss is known and not finite. The parameters are
-    /// as before the step then. Whoever waits for a loss that is not known yet must look at it: [`ensure_finite`].
+    /// When the batch has another shape than the configuration says; [`Nonfinite`] when the loss or the gradient is known and
+    /// not finite, and not to be skipped. The parameters are as before the step then. Whoever waits for a loss that is not
+    /// known yet must judge it: [`Nonfinite::judge`].
     pub fn step(&mut self, batch: &Batch) -> Result<StepReport> {
+        if let Some(undo) = &mut self.undo {
+            undo.remember(&self.method, batch.len())?;
+        }
+        let mut report = self.contrast(batch)?;
+        let found = self.judge(&mut report)?;
+        if let Some(undo) = &mut self.undo {
+            if self.group.any(found.is_some())? {
+                undo.undo(&mut self.method)?;
+                self.step += 1;
+                report.skipped = found;
+                return Ok(report);
+            }
+        } else if let Some(found) = found {
+            return Err(found.into());
+        }
+        let profiler = self.encoder.profiler();
+        let _span = profiler.span(|| self.optimizer.work());
+        self.optimizer.step(
+            self.encoder.parameters(),
+            &self.gradients,
+            report.learning_rate,
+        )?;
+        self.step += 1;
+        Ok(report)
+    }
+
+    /// The next step up to its gradients, for whoever looks for what is wrong with it. The state is of no use afterwards.
+    ///
+    /// # Errors
+    /// When the batch has another shape than the configuration says.
+    pub fn look(&mut self, batch: &Batch) -> Result<Look> {
+        let report = self.contrast(batch)?;
+        Ok(Look {
+            statistics: report.statistics.wait()?,
+            gradient_norms: GradientNorms::of(self.encoder.parameters(), &self.gradients)?
+                .wait()?,
+            embeddings: report.embeddings,
+        })
+    }
+
+    /// Both views encoded and contrasted: gradients, and momentum encoder, running statistics and queue moved on.
+    fn contrast(&mut self, batch: &Batch) -> Result<StepReport> {
         let image_size = self.config.data.recipe.image_size;
         let [query_views, key_views] = both_views(&self.encoder, batch, image_size)?;
-
         self.gradients.reset();
         let key = StepKey {
             seed: self.config.seed,
@@ -151,20 +220,64 @@ impl Trainer {
             key,
             &mut self.gradients,
         )?;
-        let statistics = checked(statistics, self.step)?;
-
-        let profiler = self.encoder.profiler();
-        let _span = profiler.span(|| self.optimizer.work());
-        let learning_rate = self.schedule.learning_rate(self.step, self.steps_per_epoch);
-        self.optimizer
-            .step(self.encoder.parameters(), &self.gradients, learning_rate)?;
-        self.step += 1;
         Ok(StepReport {
-            step: self.step,
-            learning_rate,
+            step: self.step + 1,
+            learning_rate: self.schedule.learning_rate(self.step, self.steps_per_epoch),
             statistics,
             embeddings: [queries, keys],
+            gradient_norms: self.gradient_norms()?,
+            skipped: None,
         })
+    }
+
+    /// On a CPU those of every step, for one pass over the gradients. On a GPU they are a launch for every parameter: they are
+    /// looked at where the embeddings are, and in every step only where a bad one has to be skipped.
+    fn gradient_norms(&self) -> Result<Option<GradientNorms>> {
+        let every = self.config.run.geometry_every_steps;
+        let is_looked_at = every > 0 && self.step.is_multiple_of(every);
+        if !self.encoder.device().is_cpu() && self.undo.is_none() && !is_looked_at {
+            return Ok(None);
+        }
+        let parameters = self.encoder.parameters();
+        let profiler = self.encoder.profiler();
+        let _span = profiler.span(|| GradientNorms::work(parameters));
+        Ok(Some(GradientNorms::of(parameters, &self.gradients)?))
+    }
+
+    /// Looks at what is known of a step before it can spoil the parameters. A GPU would stand idle meanwhile: there it is done a
+    /// step later, unless the step may have to be skipped.
+    fn judge(&self, report: &mut StepReport) -> Result<Option<Nonfinite>> {
+        let waits = self.undo.is_some();
+        if !waits && !report.statistics.are_known() {
+            return Ok(None);
+        }
+        let statistics = report.statistics.known_after_waiting()?;
+        let norms = (report.gradient_norms.as_ref())
+            .filter(|norms| waits || norms.are_known())
+            .map(|norms| norms.clone().wait())
+            .transpose()?;
+        let about = (report.step - 1, report.learning_rate);
+        let parameters = self.encoder.parameters();
+        Ok(Nonfinite::judge(
+            about,
+            &statistics,
+            norms.as_deref(),
+            parameters,
+        ))
+    }
+
+    /// Bytes by part.
+    pub fn memory(&self) -> Memory {
+        let encoders = std::iter::once(&self.encoder).chain(self.method.momentum_encoder());
+        Memory {
+            parameters: encoders.map(|encoder| encoder.parameters().bytes()).sum(),
+            gradients: self.encoder.parameters().scalar_count() * size_of::<f32>(),
+            optimizer: self.optimizer.bytes(),
+            activations: self.encoder.recycled_bytes(),
+            queue: self.method.queue_bytes(),
+            undo: self.undo.as_ref().map_or(0, Undo::bytes),
+            peak: None,
+        }
     }
 
     /// A copy of all of the state in host memory, for a checkpoint: encoder, momentum encoder and queue, optimiser, and the
@@ -212,30 +325,6 @@ impl Trainer {
         self.step = checkpoint.metadata.step;
         Ok(())
     }
-}
-
-/// Statistics that are there are looked at before they can spoil the parameters. A GPU would stand idle meanwhile: there it is
-/// done a step later.
-fn checked(statistics: Statistics, step: u64) -> Result<Statistics> {
-    if !statistics.are_known() {
-        return Ok(statistics);
-    }
-    let known = statistics.wait()?;
-    ensure_finite(&known, step)?;
-    Ok(Statistics::known(known))
-}
-
-/// Whether training goes on after `step`, counted from 0.
-///
-/// # Errors
-/// When the loss is not finite.
-pub fn ensure_finite(statistics: &BatchStatistics, step: u64) -> Result<()> {
-    anyhow::ensure!(
-        statistics.loss.is_finite(),
-        "the loss of step {step} is {}: training has diverged; lower --lr, or raise --temperature",
-        statistics.loss
-    );
-    Ok(())
 }
 
 /// The encoder of a configuration at initialisation, computing in f32.

@@ -6,6 +6,7 @@ mod gradients;
 mod input_errors;
 mod margins;
 mod nt_xent;
+mod own_image;
 mod precision;
 mod properties;
 mod sampling;

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::checksum;
 use super::{
     Checkpoint, CheckpointMetadata, DAMAGED, FORMAT_VERSION, LENGTH_BYTES, METADATA_KEY, NOT_OURS,
-    STORABLE, io_error, is_storable, refuse,
+    PICKLE, STORABLE, io_error, is_storable, refuse,
 };
 use crate::error::ModelError;
 
@@ -115,6 +115,9 @@ fn read_checked(path: &Path) -> Result<Vec<u8>, ModelError> {
     let mut bytes = vec![0; about_file.len().min(LENGTH_BYTES) as usize];
     file.read_exact(&mut bytes)
         .map_err(io_error(path, "read it"))?;
+    if let Some(found) = pickle(&bytes) {
+        return Err(refuse(path, "a safetensors file", found, PICKLE));
+    }
     let Ok(length) = <[u8; LENGTH_BYTES as usize]>::try_from(bytes.as_slice()) else {
         return Err(refuse(
             path,
@@ -152,6 +155,17 @@ fn read_checked(path: &Path) -> Result<Vec<u8>, ModelError> {
         .read_to_end(&mut bytes)
         .map_err(io_error(path, "read it"))?;
     Ok(bytes)
+}
+
+/// What a file of PyTorch's, or another pickle, begins with, whatever its name is.
+fn pickle(start: &[u8]) -> Option<&'static str> {
+    match start {
+        // PyTorch from 1.6 on: a zip archive with a pickle in it.
+        [b'P', b'K', 3, 4, ..] => Some("a zip archive, as torch.save writes it"),
+        // Protocols 2 to 5; of safetensors these bytes are the length of a header of 640 to 1,408 bytes, with six zeros behind them.
+        [0x80, 2..=5, rest @ ..] if !rest.starts_with(&[0; 6]) => Some("a pickle"),
+        _ => None,
+    }
 }
 
 fn parse_envelope(path: &Path, header: &Metadata) -> Result<ReadEnvelope, ModelError> {

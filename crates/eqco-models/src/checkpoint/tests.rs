@@ -419,3 +419,47 @@ fn sub_byte_elements_are_refused_when_saving() {
             .contains("F8E4M3 in narrow")
     );
 }
+
+#[test]
+fn pickles_are_refused_by_their_content_and_never_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, start, found) in [
+        (
+            "model.pth",
+            &b"PK\x03\x04\x00\x00\x08\x08\x00\x00"[..],
+            "a zip archive, as torch.save writes it",
+        ),
+        (
+            "model.safetensors",
+            b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.",
+            "a pickle",
+        ),
+        (
+            "model.ckpt",
+            b"\x80\x05\x95\x10\x00\x00\x00\x00",
+            "a pickle",
+        ),
+    ] {
+        let path = folder.path().join(name);
+        fs::write(&path, start).unwrap();
+        let told = load(&path).unwrap_err().to_string();
+        let expected = format!(
+            "checkpoint {}: expected a safetensors file, found {found}; a pickle can run any program",
+            path.display()
+        );
+        assert!(told.starts_with(&expected), "{told}");
+        assert!(
+            told.contains("weights_only=True") && told.ends_with("IN.pth OUT.safetensors"),
+            "{told}"
+        );
+    }
+    // A header of 640 bytes begins with the same two bytes, and is none.
+    let path = folder.path().join("checkpoint.safetensors");
+    fs::write(&path, [&640u64.to_le_bytes()[..], &[b' '; 100]].concat()).unwrap();
+    assert!(
+        load(&path)
+            .unwrap_err()
+            .to_string()
+            .contains("a header of 640 bytes")
+    );
+}

@@ -24,7 +24,7 @@ pub struct Moco {
     pub(super) group: Arc<ProcessGroup>,
     loss: ContrastiveLoss,
     pub(super) momentum_encoder: Encoder,
-    queue: KeyQueue,
+    pub(super) queue: KeyQueue,
 }
 
 impl Moco {

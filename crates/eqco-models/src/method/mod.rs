@@ -9,6 +9,8 @@ mod over_ranks;
 mod simclr;
 mod simo;
 mod statistics;
+mod undo;
+mod validate;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,10 +21,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
 use crate::encoder::Encoder;
-use crate::error::{ModelError, check_range};
+use crate::error::ModelError;
 use crate::group::ProcessGroup;
 use crate::ops::lanes::on_pool;
-use crate::profile::{Phase, Work};
+use crate::profile::{Phase, Work, bytes_of};
 use crate::tape::{Gradients, Mode};
 use micro_batch::MicroBatch;
 use over_ranks::Part;
@@ -32,6 +34,7 @@ pub use moco::Moco;
 pub use simclr::Simclr;
 pub use simo::Simo;
 pub use statistics::Statistics;
+pub use undo::Undo;
 
 /// Which method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,70 +95,6 @@ pub struct Contrast {
 }
 
 impl MethodConfig {
-    /// Checks ranges and that the batch can supply the negatives and the groups.
-    ///
-    /// # Errors
-    /// Names what was expected and found, and the nearest value that can be.
-    pub fn validate(&self, batch_size: usize) -> Result<(), ModelError> {
-        let coefficient = self.ema_coefficient;
-        check_range(
-            "method.ema_coefficient",
-            "in 0 to 1",
-            coefficient,
-            (0.0..=1.0).contains(&coefficient),
-        )?;
-        check_range(
-            "batch_size",
-            "at least 2",
-            batch_size as f64,
-            batch_size >= 2,
-        )?;
-        let group = self.batch_norm_group;
-        if group > 0 && !batch_size.is_multiple_of(group) {
-            let problem = format!(
-                "method.batch_norm_group: groups of {group} images do not divide a batch of {batch_size}; \
-                 take a divisor, or 0 for the whole batch"
-            );
-            return Err(ModelError::Conflict { problem });
-        }
-        let (micro, group) = (self.micro_batch, self.batch_norm_group);
-        if micro > 0 && !(batch_size.is_multiple_of(micro) && micro >= 2) {
-            let problem = format!(
-                "method.micro_batch: parts of {micro} images do not divide a batch of {batch_size}; take a divisor from 2 \
-                 on, or 0 for the whole batch"
-            );
-            return Err(ModelError::Conflict { problem });
-        }
-        if micro > 0 && group > 0 && !micro.is_multiple_of(group) {
-            let problem = format!(
-                "method.micro_batch: batch-norm groups of {group} images do not divide parts of {micro}; take a multiple \
-                 of the group, or method.batch_norm_group = 0 for groups of one part"
-            );
-            return Err(ModelError::Conflict { problem });
-        }
-        self.validate_negatives(batch_size)
-    }
-
-    fn validate_negatives(&self, batch_size: usize) -> Result<(), ModelError> {
-        let possible = match self.name {
-            MethodName::Simo => 1..=batch_size - 1,
-            MethodName::MocoV2 => 1..=usize::MAX,
-            MethodName::Simclr => 0..=0,
-        };
-        if possible.contains(&self.negative_count) {
-            return Ok(());
-        }
-        let problem = format!(
-            "method.negative_count: {} cannot have {} negatives a query with a batch of {batch_size}; \
-             the nearest that it can have is {}",
-            self.name.title(),
-            self.negative_count,
-            self.negative_count
-                .clamp(*possible.start(), *possible.end())
-        );
-        Err(ModelError::Conflict { problem })
-    }
-
     /// Negatives that each query really meets, K.
     pub fn negatives_per_query(&self, batch_size: usize) -> usize {
         match self.name {
@@ -248,14 +187,31 @@ impl Method {
         })
     }
 
+    /// The encoder of the keys, where it is another one than that of the queries.
+    pub fn momentum_encoder(&self) -> Option<&Encoder> {
+        match self {
+            Self::Simo(simo) => Some(&simo.momentum_encoder),
+            Self::Moco(moco) => Some(&moco.momentum_encoder),
+            Self::Simclr(_) => None,
+        }
+    }
+
+    /// Bytes of the queue, where there is one.
+    pub fn queue_bytes(&self) -> usize {
+        match self {
+            Self::Moco(moco) => bytes_of([moco.queue.keys()]),
+            Self::Simo(_) | Self::Simclr(_) => 0,
+        }
+    }
+
     /// What the processes of a group share in a step.
     fn part(&self, encoder: &Encoder) -> Part {
-        let (config, group, momentum_encoder) = match self {
-            Self::Simo(simo) => (&simo.config, &simo.group, Some(&simo.momentum_encoder)),
-            Self::Moco(moco) => (&moco.config, &moco.group, Some(&moco.momentum_encoder)),
-            Self::Simclr(simclr) => (&simclr.config, &simclr.group, None),
+        let (config, group) = match self {
+            Self::Simo(simo) => (&simo.config, &simo.group),
+            Self::Moco(moco) => (&moco.config, &moco.group),
+            Self::Simclr(simclr) => (&simclr.config, &simclr.group),
         };
-        let encoders = std::iter::once(encoder).chain(momentum_encoder);
+        let encoders = std::iter::once(encoder).chain(self.momentum_encoder());
         Part {
             config: *config,
             group: Arc::clone(group),

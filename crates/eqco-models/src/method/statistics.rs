@@ -31,6 +31,16 @@ impl Statistics {
         self.0.iter().all(|part| matches!(part, Part::Known(_)))
     }
 
+    /// What [`Self::wait`] gives, which is known from then on.
+    ///
+    /// # Errors
+    /// When work on the device has failed.
+    pub fn known_after_waiting(&mut self) -> Result<BatchStatistics, LossError> {
+        let known = std::mem::replace(self, Self(Vec::new())).wait()?;
+        *self = Self::known(known);
+        Ok(known)
+    }
+
     /// The statistics over the whole batch, once the device has come so far.
     ///
     /// # Errors

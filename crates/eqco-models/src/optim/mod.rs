@@ -143,6 +143,11 @@ impl Optimizer {
         Ok(())
     }
 
+    /// Bytes of everything that it remembers.
+    pub fn bytes(&self) -> usize {
+        self.slots.iter().map(|slot| bytes_of(&slot.memory)).sum()
+    }
+
     /// One step for the profile: the gradient is read, the parameter and what is remembered of it are read and written.
     pub fn work(&self) -> Work {
         let bytes = self.slots.iter().map(|slot| {

@@ -17,6 +17,7 @@ use writer::{Job, Outcome, Writer};
 
 pub use due::{Due, Reason};
 pub use keep::Keep;
+pub(crate) use newest::steps_in;
 pub use newest::{Newest, PassedOver, newest_sound, remove_partial, set_aside};
 
 /// Takes checkpoints while a run trains, and sees to it that they get to the disk.

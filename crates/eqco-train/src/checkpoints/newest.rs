@@ -80,7 +80,7 @@ pub fn set_aside(path: &Path) {
 }
 
 /// The steps of all files with a checkpoint's name.
-pub(super) fn steps_in(folder: &Path) -> Vec<u64> {
+pub(crate) fn steps_in(folder: &Path) -> Vec<u64> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let step = |name: &str| {
         let digits = name.strip_prefix("step-")?.strip_suffix(".safetensors")?;

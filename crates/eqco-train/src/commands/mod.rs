@@ -7,6 +7,7 @@ mod next_commands;
 mod pack;
 mod presets;
 mod pretrain;
+mod replay;
 mod show_config;
 mod sweep;
 
@@ -30,6 +31,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Some(Command::ShowConfig(arguments)) => show_config::run(&arguments),
         Some(Command::Inspect(arguments)) => inspect::run(&arguments),
         Some(Command::Pack(arguments)) => pack::run(&arguments),
+        Some(Command::Replay(arguments)) => replay::run(&arguments),
         Some(Command::Doctor) => doctor::run(),
         Some(Command::GpuCheck(arguments)) => gpu_check::run(&arguments),
     }

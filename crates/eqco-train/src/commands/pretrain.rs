@@ -4,13 +4,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use eqco_data::Cursor;
 use eqco_models::ProcessGroup;
 use eqco_models::profile::Profiler;
 use tracing_subscriber::EnvFilter;
 
 use super::next_commands;
 use crate::cli::PretrainArgs;
+use crate::dry_run;
 use crate::interrupt::{EXIT_STATUS, Interrupt};
 use crate::metrics::COMMIT;
 use crate::plan::Plan;
@@ -71,7 +71,8 @@ fn pretrain(
         progress.say(&plan.describe(trainer.encoder()));
     }
     if arguments.dry_run {
-        return dry_run(&plan, progress);
+        dry_run::walk(&plan, trainer, progress)?;
+        return Ok(ExitCode::SUCCESS);
     }
     let interrupt = Interrupt::listen().context("Ctrl-C cannot be listened to")?;
     let mut run = Run::start(plan, trainer, profiler, progress)?;
@@ -117,17 +118,9 @@ pub(super) fn start_log(progress: &Progress) {
 }
 
 /// The one pool that all kernels share.
-fn start_threads(threads: usize) -> Result<()> {
+pub(super) fn start_threads(threads: usize) -> Result<()> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build_global();
     pool.with_context(|| format!("{threads} threads cannot be started"))
-}
-
-/// Reads the first batch, so that unreadable data shows now, and stops there.
-fn dry_run(plan: &Plan, progress: &Progress) -> Result<ExitCode> {
-    let Cursor { epoch, next_batch } = plan.position.cursor();
-    plan.loader.epoch(epoch, next_batch).next().transpose()?;
-    progress.say("dry run: the first batch can be read; nothing has been trained or written");
-    Ok(ExitCode::SUCCESS)
 }

@@ -28,6 +28,9 @@ use eqco_models::optim::{OptimizerConfig, ScheduleConfig};
 use eqco_models::{DeviceName, EncoderConfig, Normalization, Precision, ProjectionHeadConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::collapse::CollapseConfig;
+use crate::nonfinite::OnNonfinite;
+
 pub use alpha_rule::{EQUIVALENT_BATCH, explain_margin};
 pub use error::ConfigError;
 pub use layers::{Origin, Setting, known_keys, read_assignment, read_file, read_value, value_of};
@@ -97,9 +100,13 @@ pub struct RunConfig {
     pub keep_checkpoint_every_epochs: u64,
     /// A line in `metrics.jsonl` every so many steps, at least 1.
     pub log_every_steps: u64,
-    /// Alignment, uniformity and effective rank of the embeddings every so many steps, among those that are recorded; 0 for
-    /// never.
+    /// Alignment, uniformity, effective rank and deviation of the embeddings every so many steps; 0 for never. They are
+    /// recorded where a step is.
     pub geometry_every_steps: u64,
+    /// What becomes of the run when the loss or the gradient of a step is not finite: stop, or skip the step.
+    pub on_nonfinite: OnNonfinite,
+    /// So many steps are skipped at most, over the whole run.
+    pub most_skipped_steps: u64,
     /// kNN on a few images after every so many epochs; 0 for never. Needs labels.
     pub knn_every_epochs: u64,
     /// Images of each part for that, which are kept in memory.
@@ -108,6 +115,8 @@ pub struct RunConfig {
     pub final_table: bool,
     /// Measure in that table also the encoder before training and raw pixels, which takes three times as long.
     pub baselines: bool,
+    /// When embeddings count as collapsed.
+    pub collapse: CollapseConfig,
 }
 
 impl Default for RunConfig {
@@ -120,10 +129,13 @@ impl Default for RunConfig {
             keep_checkpoint_every_epochs: 0,
             log_every_steps: 1,
             geometry_every_steps: 10,
+            on_nonfinite: OnNonfinite::Stop,
+            most_skipped_steps: 10,
             knn_every_epochs: 0,
             knn_images: 2000,
             final_table: true,
             baselines: true,
+            collapse: CollapseConfig::default(),
         }
     }
 }

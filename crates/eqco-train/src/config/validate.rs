@@ -5,10 +5,12 @@ use std::fmt::Display;
 use eqco_data::recipe::{Recipe, RecipeName};
 use eqco_models::backend::Backend;
 use eqco_models::group::GroupError;
+use eqco_models::method::MethodName;
 use eqco_models::{DeviceName, Stem};
 
 use super::error::ConfigError;
 use super::{AugmentOn, TrainConfig};
+use crate::machine::{Machine, in_gibibytes};
 
 /// Smallest view for the ImageNet stem: its five halvings leave one pixel.
 const LEAST_IMAGENET_STEM_SIZE: usize = 32;
@@ -30,6 +32,7 @@ impl TrainConfig {
         self.check_views()?;
         self.check_augmentation()?;
         self.check_batches()?;
+        self.check_queue()?;
         self.check_parts()
     }
 
@@ -95,6 +98,10 @@ impl TrainConfig {
                 "0 writes none by the clock",
             );
         }
+        if let Some((key, value, range)) = run.collapse.out_of_range() {
+            let problem = format!("expected {range}, got {value}");
+            return conflict(key, problem, "leave it away for the default");
+        }
         Ok(())
     }
 
@@ -148,6 +155,33 @@ impl TrainConfig {
             "data.loader.drop_last",
             problem,
             "leave it true: every epoch leaves out other images",
+        )
+    }
+
+    /// A queue that cannot be held is refused before anything is allocated.
+    fn check_queue(&self) -> Result<(), ConfigError> {
+        let (keys, dim) = (
+            self.method.negative_count,
+            self.projection_head.embedding_dim,
+        );
+        let row = (dim.max(1) as u64).saturating_mul(size_of::<f32>() as u64);
+        let Some(memory) = Machine::detect().memory_bytes else {
+            return Ok(());
+        };
+        // Beside the queue there are its random beginning and a checkpoint's copy.
+        let most = memory / 3 / row;
+        if self.method.name != MethodName::MocoV2 || keys as u64 <= most {
+            return Ok(());
+        }
+        let problem = format!(
+            "a queue of {keys} keys of {dim} numbers does not fit into the memory of this machine, {}; the longest that does has \
+             {most}",
+            in_gibibytes(memory)
+        );
+        conflict(
+            "method.negative_count",
+            problem,
+            "--alpha makes up for fewer negatives",
         )
     }
 

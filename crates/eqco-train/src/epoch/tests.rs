@@ -74,6 +74,8 @@ fn report_with(step: u64, statistics: Statistics) -> StepReport {
         learning_rate: 0.25,
         statistics,
         embeddings: [embeddings.clone(), embeddings],
+        gradient_norms: None,
+        skipped: None,
     }
 }
 
@@ -83,6 +85,23 @@ fn alone() -> &'static ProcessGroup {
     &ALONE
 }
 
+/// What an epoch notes.
+struct Noted {
+    skipped: BTreeSet<u32>,
+    nonfinite: NonfiniteSteps,
+    collapse: CollapseAlarm,
+}
+
+impl Noted {
+    fn nothing() -> Self {
+        Self {
+            skipped: BTreeSet::new(),
+            nonfinite: NonfiniteSteps::unwritten(),
+            collapse: CollapseAlarm::new(RunConfig::default().collapse, 3),
+        }
+    }
+}
+
 /// A context that never waits for anything.
 fn context<'a>(
     interrupt: &'a Interrupt,
@@ -90,12 +109,12 @@ fn context<'a>(
         &'a mut Progress,
         &'a mut Journal,
         &'a Profiler,
-        &'a mut BTreeSet<u32>,
+        &'a mut Noted,
     ),
     run: &'a RunConfig,
     started: (Instant, u64),
 ) -> EpochContext<'a> {
-    let (progress, journal, profiler, skipped) = parts;
+    let (progress, journal, profiler, noted) = parts;
     EpochContext {
         group: alone(),
         interrupt,
@@ -107,7 +126,9 @@ fn context<'a>(
         knn_top1: None,
         started,
         due: None,
-        skipped,
+        skipped: &mut noted.skipped,
+        nonfinite: &mut noted.nonfinite,
+        collapse: &mut noted.collapse,
     }
 }
 
@@ -131,8 +152,8 @@ fn run(
         geometry_every_steps: 4,
         ..RunConfig::default()
     };
-    let (profiler, mut skipped) = (Profiler::off(), BTreeSet::new());
-    let parts = (&mut progress, &mut journal, &profiler, &mut skipped);
+    let (profiler, mut noted) = (Profiler::off(), Noted::nothing());
+    let parts = (&mut progress, &mut journal, &profiler, &mut noted);
     let started = (Instant::now(), next_step);
     let mut context = context(interrupt, parts, &settings, started);
     let Cursor { epoch, next_batch } = position.cursor();
@@ -256,14 +277,14 @@ fn pauses(statistics: impl Fn() -> Statistics) -> Vec<(Pause, u64, usize)> {
         steps_per_epoch: 5,
         epochs: 3,
     };
-    let (mut totals, mut skipped) = (EpochTotals::default(), BTreeSet::new());
+    let (mut totals, mut noted) = (EpochTotals::default(), Noted::nothing());
     let mut batches = loader().epoch(1, 0);
     let mut seen: Vec<(Pause, u64, usize)> = Vec::new();
     while seen
         .last()
         .is_none_or(|(pause, ..)| *pause != Pause::EpochIsOver)
     {
-        let parts = (&mut progress, &mut journal, &profiler, &mut skipped);
+        let parts = (&mut progress, &mut journal, &profiler, &mut noted);
         let mut context = context(&interrupt, parts, &settings, (Instant::now(), 5));
         context.due = Some(Due::new(&settings, Instant::now()));
         let step = |_: &Batch| Ok(report_with(0, statistics()));
@@ -373,8 +394,8 @@ fn the_display_counts_from_one_and_estimates_from_steps_done() {
     let run = RunFolder::create(folder.path()).unwrap();
     let (mut progress, mut journal) = (Progress::on_stderr(), Journal::open(&run).unwrap());
     let (interrupt, profiler) = (Interrupt::default(), Profiler::off());
-    let mut skipped = BTreeSet::new();
-    let parts = (&mut progress, &mut journal, &profiler, &mut skipped);
+    let mut noted = Noted::nothing();
+    let parts = (&mut progress, &mut journal, &profiler, &mut noted);
     let settings = RunConfig::default();
     let context = context(&interrupt, parts, &settings, (ago, 0));
     let standing = totals.standing(&position, &context);

@@ -18,6 +18,7 @@ use eqco_models::checkpoint::Checkpoint;
 use eqco_models::profile::{Phase, Profiler, Report, Work};
 
 use crate::checkpoints::Reason;
+use crate::collapse::CollapseAlarm;
 use crate::config::TrainConfig;
 use crate::epoch::{EpochContext, EpochTotals, Pause, Position, train_epoch};
 use crate::final_table;
@@ -29,6 +30,7 @@ use crate::machine::Machine;
 use crate::metrics::{
     COMMIT, CheckpointRecord, EndRecord, EpochRecord, KnnRecord, Record, RunRecord,
 };
+use crate::nonfinite::NonfiniteSteps;
 use crate::plan::{Plan, named};
 use crate::progress::Progress;
 use crate::resume::Beginning;
@@ -49,6 +51,8 @@ pub struct Run {
     totals: EpochTotals,
     skipped_images: BTreeSet<u32>,
     knn_top1: Option<f64>,
+    nonfinite: NonfiniteSteps,
+    collapse: CollapseAlarm,
     profiler: Profiler,
     /// Steps done by this process, and their time with all waiting.
     profiled: (u64, Duration),
@@ -73,8 +77,11 @@ impl Run {
             }
             false => (None, Journal::none()),
         };
+        let folder = files.as_ref().map(|files| &files.folder);
         let mut run = Self {
             position: plan.position,
+            nonfinite: NonfiniteSteps::new(&plan, folder),
+            collapse: collapse_alarm(plan.config()),
             files,
             journal,
             totals: EpochTotals::default(),
@@ -96,6 +103,9 @@ impl Run {
                 run.totals.sums = resumed.state.epoch;
                 run.skipped_images = resumed.state.skipped_images;
                 run.knn_top1 = resumed.state.knn_top1;
+                run.nonfinite.skipped = resumed.state.skipped_steps;
+                run.nonfinite.checkpoint = Some(run.position.next_step);
+                run.collapse.state = resumed.state.collapse;
                 if is_longer {
                     run.record_run()?;
                 }
@@ -155,6 +165,8 @@ impl Run {
                 started,
                 due: self.files.as_ref().map(|files| files.due),
                 skipped: &mut self.skipped_images,
+                nonfinite: &mut self.nonfinite,
+                collapse: &mut self.collapse,
             };
             let trainer = &mut self.trainer;
             let step = |batch: &_| trainer.step(batch);
@@ -248,12 +260,20 @@ impl Run {
             skipped_images: self.skipped_images.clone(),
             knn_top1: self.knn_top1,
             journal: self.journal.length(),
+            skipped_steps: self.nonfinite.skipped,
+            collapse: self.collapse.state.clone(),
         };
         let (trainer, epoch) = (&self.trainer, self.position.cursor().epoch);
-        let copy = || with_state(trainer.to_checkpoint(epoch, COMMIT)?, &state);
+        let copy = || {
+            with_state(
+                trainer.to_checkpoint(epoch, COMMIT)?.ensure_finite()?,
+                &state,
+            )
+        };
         let taken = (step, reason);
         (files.checkpoints).take(taken, before, copy, &mut files.history)?;
         files.due.taken(Instant::now());
+        self.nonfinite.checkpoint = Some(step);
         drop(span);
         self.profiled.1 += begun.elapsed();
         Ok(())
@@ -337,6 +357,14 @@ fn with_state(mut checkpoint: Checkpoint, state: &LoopState) -> Result<Checkpoin
     Ok(checkpoint)
 }
 
+fn collapse_alarm(config: &TrainConfig) -> CollapseAlarm {
+    let batch = config.data.loader.batch_size;
+    CollapseAlarm::new(
+        config.run.collapse,
+        config.method.negatives_per_query(batch),
+    )
+}
+
 fn run_record(plan: &Plan, parameters: usize) -> RunRecord {
     let config = plan.config();
     let dataset = plan.loader.dataset();
@@ -353,6 +381,7 @@ fn run_record(plan: &Plan, parameters: usize) -> RunRecord {
         negative_count: config
             .method
             .negatives_per_query(config.data.loader.batch_size),
+        own_keys_expected: plan.own_keys_expected(),
         chance_loss: chance(config),
         device: named(&config.device),
         backend: named(&config.backend),

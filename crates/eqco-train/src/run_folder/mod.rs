@@ -10,6 +10,7 @@
 //!   lock              whose the folder is at the moment
 //!   summary.json      the final table, in percent
 //!   evaluation.json   the measurements behind it, with their protocols
+//!   nonfinite-*.json  steps whose loss or gradient was not finite, for `eqco-train replay`
 //!   profile.json      with --profile: time and bytes of every operation
 //! ```
 
@@ -147,6 +148,20 @@ impl RunFolder {
     /// When the file cannot be written.
     pub fn write_profile(&self, report: &impl Serialize) -> Result<(), RunFolderError> {
         replace_json(&self.root.join(PROFILE), report)
+    }
+
+    /// Writes the file `name` of the folder as JSON.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_json(
+        &self,
+        name: &str,
+        value: &impl Serialize,
+    ) -> Result<PathBuf, RunFolderError> {
+        let path = self.root.join(name);
+        replace_json(&path, value)?;
+        Ok(path)
     }
 
     /// Begins an event file. `wall_time`, in seconds since 1970, is part of its name, by which TensorBoard sorts them.

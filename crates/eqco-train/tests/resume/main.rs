@@ -9,3 +9,4 @@ mod kill;
 mod processes;
 mod program;
 mod runs;
+mod vanishing;
