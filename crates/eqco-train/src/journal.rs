@@ -133,6 +133,7 @@ fn of_step(record: &StepRecord) -> Vec<(&'static str, f64)> {
         ]);
     }
     scalars.extend(record.gradient_norm.map(|norm| ("gradient/norm", norm)));
+    scalars.extend(record.own_keys.map(|keys| ("negatives/own_keys", keys)));
     scalars
 }
 

@@ -93,6 +93,9 @@ pub struct StepRecord {
     /// The norm of all gradients, where it has been looked at: in every step on a CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gradient_norm: Option<f64>,
+    /// How many keys of its own image a query meets in MoCo's queue, on average over the batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub own_keys: Option<f64>,
     /// Where the time went.
     pub timing: Timing,
 }

@@ -238,27 +238,30 @@ impl Loader {
         self.shared.bad_images.resume(indices);
     }
 
+    /// The sample at each position of an epoch, as it is planned: unreadable ones not replaced, all parts together. Batch b has
+    /// those from b times the batch size on.
+    pub fn planned_order(&self, epoch: u64) -> Vec<u32> {
+        let LoaderConfig { shuffle, seed, .. } = self.shared.config;
+        match &self.shared.shards {
+            Some(shards) => shards.order(seed, epoch),
+            None => sampler::epoch_order(self.shared.dataset.len() as u32, shuffle, seed, epoch),
+        }
+    }
+
     /// Starts the workers on an epoch, at batch `first_batch`; the batches from there on are the
     /// same as those of a whole epoch.
     pub fn epoch(&self, epoch: u64, first_batch: u64) -> Epoch {
         let shared = Arc::clone(&self.shared);
         let end = self.batches_per_epoch();
         let remaining = first_batch.min(end)..end;
-        let LoaderConfig { shuffle, seed, .. } = shared.config;
-        let (order, reading) = match &shared.shards {
-            Some(shards) => {
-                let first_position = remaining.start as usize * shared.config.batch_size;
-                shards.begin(seed, epoch, first_position)
-            }
-            None => {
-                let len = shared.dataset.len() as u32;
-                (sampler::epoch_order(len, shuffle, seed, epoch), None)
-            }
-        };
+        let reading = shared.shards.as_ref().and_then(|shards| {
+            let first_position = remaining.start as usize * shared.config.batch_size;
+            shards.begin(shared.config.seed, epoch, first_position)
+        });
         let plan = EpochPlan {
             shared,
             epoch,
-            order,
+            order: self.planned_order(epoch),
             part: self.part,
             reader: reading.as_ref().map(EpochReading::reader),
             stopped: AtomicBool::new(false),

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use candle_core::Device;
 use eqco_core::cuda::Queue;
-use eqco_core::{Alpha, ContrastiveLoss, LossConfig, Negatives, WantedGradients};
+use eqco_core::{Alpha, BatchStatistics, ContrastiveLoss, LossConfig, Negatives, WantedGradients};
 use eqco_data::loader::{Loader, LoaderConfig};
 use eqco_data::recipe::{Recipe, RecipeConfig, RecipeName};
 use eqco_data::{Dataset, Image};
@@ -129,6 +129,7 @@ fn context<'a>(
         skipped: &mut noted.skipped,
         nonfinite: &mut noted.nonfinite,
         collapse: &mut noted.collapse,
+        own_keys: &[],
     }
 }
 

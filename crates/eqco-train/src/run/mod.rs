@@ -4,6 +4,7 @@
 //! that a run that was stopped and resumed leaves what an undisturbed one leaves. Everything else goes to `history.jsonl`.
 
 mod files;
+mod record;
 
 use std::collections::BTreeSet;
 use std::mem;
@@ -11,7 +12,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use eqco_core::chance_loss;
 use eqco_data::Cursor;
 use eqco_models::ProcessGroup;
 use eqco_models::checkpoint::Checkpoint;
@@ -26,17 +26,16 @@ use crate::history::Event;
 use crate::interrupt::Interrupt;
 use crate::journal::Journal;
 use crate::loop_state::LoopState;
-use crate::machine::Machine;
-use crate::metrics::{
-    COMMIT, CheckpointRecord, EndRecord, EpochRecord, KnnRecord, Record, RunRecord,
-};
+use crate::metrics::{COMMIT, CheckpointRecord, EndRecord, EpochRecord, KnnRecord, Record};
 use crate::nonfinite::NonfiniteSteps;
-use crate::plan::{Plan, named};
+use crate::own_keys;
+use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::resume::Beginning;
 use crate::run_folder::RunFolder;
 use crate::step::Trainer;
 use files::RunFiles;
+use record::{chance, run_record};
 
 /// A run under way.
 pub struct Run {
@@ -152,6 +151,7 @@ impl Run {
     ) -> Result<()> {
         let Cursor { epoch, next_batch } = self.position.cursor();
         let mut batches = self.plan.loader.epoch(epoch, next_batch);
+        let own_keys = own_keys::of_epoch(self.plan.config(), &self.plan.loader, epoch);
         loop {
             let mut context = EpochContext {
                 group: &self.group,
@@ -167,6 +167,7 @@ impl Run {
                 skipped: &mut self.skipped_images,
                 nonfinite: &mut self.nonfinite,
                 collapse: &mut self.collapse,
+                own_keys: &own_keys,
             };
             let trainer = &mut self.trainer;
             let step = |batch: &_| trainer.step(batch);
@@ -363,39 +364,4 @@ fn collapse_alarm(config: &TrainConfig) -> CollapseAlarm {
         config.run.collapse,
         config.method.negatives_per_query(batch),
     )
-}
-
-fn run_record(plan: &Plan, parameters: usize) -> RunRecord {
-    let config = plan.config();
-    let dataset = plan.loader.dataset();
-    RunRecord {
-        version: env!("CARGO_PKG_VERSION"),
-        commit: COMMIT,
-        preset: plan.resolved.preset,
-        seed: config.seed,
-        data_set: dataset.name().to_owned(),
-        train_images: dataset.len(),
-        steps_per_epoch: plan.position.steps_per_epoch,
-        steps: plan.position.total_steps(),
-        parameters,
-        negative_count: config
-            .method
-            .negatives_per_query(config.data.loader.batch_size),
-        own_keys_expected: plan.own_keys_expected(),
-        chance_loss: chance(config),
-        device: named(&config.device),
-        backend: named(&config.backend),
-        precision: named(&config.precision),
-        threads: plan.threads,
-        ranks: plan.ranks,
-        machine: Machine::detect(),
-    }
-}
-
-/// The loss of a run while all similarities are equal.
-fn chance(config: &TrainConfig) -> f64 {
-    let negatives = config
-        .method
-        .negatives_per_query(config.data.loader.batch_size);
-    chance_loss(config.loss.alpha, negatives)
 }
