@@ -111,7 +111,7 @@ fn dependencies() -> Result<Verdict> {
             "advisories have NOT been checked: their list cannot be fetched from here; licences, sources and bans are in order",
         ));
     }
-    passed(cargo(&["deny", "check", "--disable-fetch", "advisories"]))
+    passed(cargo(&["deny", "--offline", "check", "advisories"]))
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {

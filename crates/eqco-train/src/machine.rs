@@ -106,9 +106,13 @@ pub fn free_disk_bytes(_folder: &Path) -> Option<u64> {
     None
 }
 
-/// Bytes in words: `"1.9 GiB"`.
-pub fn in_gibibytes(bytes: u64) -> String {
-    format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64)
+/// Bytes in words: `"12.5 MiB"`, and from 1 GiB on `"1.9 GiB"`.
+pub fn bytes_in_words(bytes: u64) -> String {
+    let (unit, name) = match bytes {
+        0..0x4000_0000 => (1u64 << 20, "MiB"),
+        _ => (1 << 30, "GiB"),
+    };
+    format!("{:.1} {name}", bytes as f64 / unit as f64)
 }
 
 #[cfg(test)]
@@ -125,8 +129,9 @@ mod tests {
 
     #[test]
     fn sizes_in_words() {
-        assert_eq!(in_gibibytes(3 << 29), "1.5 GiB");
-        assert_eq!(in_gibibytes(0), "0.0 GiB");
+        assert_eq!(bytes_in_words(3 << 29), "1.5 GiB");
+        assert_eq!(bytes_in_words(25 << 19), "12.5 MiB");
+        assert_eq!(bytes_in_words(0), "0.0 MiB");
     }
 
     #[cfg(unix)]

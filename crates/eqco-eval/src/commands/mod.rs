@@ -53,6 +53,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(console::colors_enabled_stderr())
         .with_writer(io::stderr);
     log.without_time().with_target(false).init();
     match &cli.command {

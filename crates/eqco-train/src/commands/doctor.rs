@@ -10,7 +10,7 @@ use eqco_models::cuda::CudaConfig;
 use eqco_models::onednn::Onednn;
 use eqco_models::{DeviceName, Precision};
 
-use crate::machine::{Machine, free_disk_bytes, in_gibibytes};
+use crate::machine::{Machine, bytes_in_words, free_disk_bytes};
 use crate::metrics::COMMIT;
 use crate::run_path;
 
@@ -53,7 +53,7 @@ fn build() -> Vec<String> {
 fn hardware(machine: &Machine) -> Vec<String> {
     let memory = machine
         .memory_bytes
-        .map_or("unknown".to_owned(), in_gibibytes);
+        .map_or("unknown".to_owned(), bytes_in_words);
     vec![
         format!("{}, {} logical cores", machine.cpu, machine.cores),
         format!("instruction sets: {}", listed(&machine.instruction_sets)),
@@ -120,7 +120,7 @@ fn availability(name: &str) -> String {
 
 fn disk() -> Result<Vec<String>> {
     let base = run_path::base(&env::current_dir()?);
-    let free = free_disk_bytes(&base).map_or("unknown".to_owned(), in_gibibytes);
+    let free = free_disk_bytes(&base).map_or("unknown".to_owned(), bytes_in_words);
     Ok(vec![format!(
         "{}, {free} free",
         base.join("runs").display()

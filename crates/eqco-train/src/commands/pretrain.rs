@@ -112,6 +112,7 @@ pub(super) fn start_log(progress: &Progress) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(console::colors_enabled_stderr())
         .with_writer(progress.log_writer());
     // A log that somebody else in this process has set up stays.
     let _ = log.without_time().with_target(false).try_init();

@@ -10,7 +10,7 @@ use eqco_models::{DeviceName, Stem};
 
 use super::error::ConfigError;
 use super::{AugmentOn, TrainConfig};
-use crate::machine::{Machine, in_gibibytes};
+use crate::machine::{Machine, bytes_in_words};
 
 /// Smallest view for the ImageNet stem: its five halvings leave one pixel.
 const LEAST_IMAGENET_STEM_SIZE: usize = 32;
@@ -176,7 +176,7 @@ impl TrainConfig {
         let problem = format!(
             "a queue of {keys} keys of {dim} numbers does not fit into the memory of this machine, {}; the longest that does has \
              {most}",
-            in_gibibytes(memory)
+            bytes_in_words(memory)
         );
         conflict(
             "method.negative_count",

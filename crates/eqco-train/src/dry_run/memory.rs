@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs;
 
 use crate::gpu_check::memory::peak_bytes;
+use crate::machine::bytes_in_words;
 use crate::step::Trainer;
 
 /// Bytes by part, after a step.
@@ -57,8 +58,8 @@ impl Memory {
         (peak > available / 10 * 9).then(|| {
             format!(
                 "{} of the {} that this process may use: a run may be killed for it; --micro-batch takes the batch in parts",
-                in_mebibytes(peak as usize),
-                in_mebibytes(available as usize)
+                bytes_in_words(peak),
+                bytes_in_words(available)
             )
         })
     }
@@ -67,8 +68,8 @@ impl Memory {
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.peak {
-            Some(peak) => write!(f, "{} at most: ", in_mebibytes(peak as usize))?,
-            None => write!(f, "{} at least: ", in_mebibytes(self.known()))?,
+            Some(peak) => write!(f, "{} at most: ", bytes_in_words(peak))?,
+            None => write!(f, "{} at least: ", bytes_in_words(self.known() as u64))?,
         }
         let parts = [
             ("parameters", self.parameters),
@@ -80,7 +81,7 @@ impl fmt::Display for Memory {
         ];
         let parts = parts.iter().filter(|(_, bytes)| *bytes > 0);
         let parts: Vec<_> = parts
-            .map(|(name, bytes)| format!("{name} {}", in_mebibytes(*bytes)))
+            .map(|(name, bytes)| format!("{name} {}", bytes_in_words(*bytes as u64)))
             .collect();
         f.write_str(&parts.join(", "))
     }
@@ -92,11 +93,6 @@ fn process_peak() -> Option<u64> {
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kibibytes * 1024)
-}
-
-/// Bytes in words: `"12.5 MiB"`.
-pub fn in_mebibytes(bytes: usize) -> String {
-    format!("{:.1} MiB", bytes as f64 / (1u64 << 20) as f64)
 }
 
 #[cfg(test)]

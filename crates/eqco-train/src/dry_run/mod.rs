@@ -13,13 +13,13 @@ use eqco_data::Cursor;
 use eqco_eval::represent;
 use eqco_models::checkpoint::{self, Checkpoint};
 
-use crate::machine::{Machine, free_disk_bytes};
+use crate::machine::{Machine, bytes_in_words, free_disk_bytes};
 use crate::metrics::COMMIT;
 use crate::plan::Plan;
 use crate::progress::{Progress, clock};
 use crate::step::Trainer;
 
-pub use memory::{Memory, in_mebibytes};
+pub use memory::Memory;
 
 /// A second step is taken, for its time, if the first has not taken longer.
 const QUICK: Duration = Duration::from_secs(15);
@@ -89,7 +89,7 @@ fn checkpoint(plan: &Plan, trainer: &Trainer, progress: &Progress) -> Result<Dur
     let disk = plan.folder.ancestors().find(|folder| folder.is_dir());
     let free = disk.and_then(free_disk_bytes);
     let free = free.map_or(String::new(), |free| {
-        format!("; {} free where the run goes", in_mebibytes(free as usize))
+        format!("; {} free where the run goes", bytes_in_words(free))
     });
     let kept = match keeps {
         0 => "all stay".to_owned(),
@@ -97,7 +97,7 @@ fn checkpoint(plan: &Plan, trainer: &Trainer, progress: &Progress) -> Result<Dur
     };
     progress.say(&format!(
         "checkpoint {} in {:.2} s, {kept}{free}",
-        in_mebibytes(bytes as usize),
+        bytes_in_words(bytes),
         took.as_secs_f64()
     ));
     Ok(took)

@@ -11,7 +11,7 @@ use super::{Change, Resume, ResumeError, Resumed, changes};
 use crate::checkpoints::{Newest, newest_sound};
 use crate::cli::PretrainArgs;
 use crate::config::{Resolved, TrainConfig};
-use crate::run_folder::{RunFolder, RunLock};
+use crate::run_folder::{RunFolder, RunFolderError, RunLock};
 
 /// How a run begins.
 #[derive(Debug)]
@@ -84,7 +84,11 @@ impl Opened {
     /// [`ResumeError`], and what is wrong with the files.
     pub fn find(resume: &Resume, folder: &Path, group: &ProcessGroup, looks: bool) -> Result<Self> {
         let folder = RunFolder::at(folder);
-        let exists = RunFolder::check_free(folder.path()).is_err();
+        let exists = match RunFolder::check_free(folder.path()) {
+            Ok(()) => false,
+            Err(error @ RunFolderError::NotAFolder { .. }) => return Err(error.into()),
+            Err(_) => true,
+        };
         let lock = (group.is_first() && exists && !looks)
             .then(|| RunLock::take(folder.path()))
             .transpose()?;

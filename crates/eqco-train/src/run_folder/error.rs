@@ -3,6 +3,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// What of `path`, or of the folders that it says it lies in, is something other than a folder.
+pub(super) fn file_on_the_way(path: &Path) -> Option<PathBuf> {
+    let existing = path.ancestors().find(|part| part.exists())?;
+    (!existing.is_dir()).then(|| existing.to_owned())
+}
+
 /// What can be wrong with a run folder.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -48,7 +54,9 @@ impl RunFolderError {
         let path = path.to_owned();
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
-            io::ErrorKind::NotADirectory => Self::NotAFolder { path },
+            io::ErrorKind::NotADirectory => Self::NotAFolder {
+                path: file_on_the_way(&path).unwrap_or(path),
+            },
             _ => Self::Unwritable { path, source },
         }
     }
@@ -64,7 +72,7 @@ impl RunFolderError {
                 "wait for that process, or stop it with Ctrl-C or `kill PROCESS`: it writes a checkpoint first"
             }
             Self::NotAFolder { .. } => {
-                "choose another --out, or leave it away to get a fresh folder under runs/"
+                "give another folder; without --out, a run gets a fresh one under runs/"
             }
             Self::DiskFull { .. } => {
                 "free some space, then `--resume FOLDER` goes on; what was written before is whole"

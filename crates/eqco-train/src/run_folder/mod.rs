@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 pub use error::RunFolderError;
+use error::file_on_the_way;
 pub(crate) use lock::this_process;
 pub use lock::{RunLock, lock_path};
 pub use metrics_file::MetricsFile;
@@ -81,12 +82,10 @@ impl RunFolder {
     /// Checks that a run could be put at `root`; writes nothing.
     ///
     /// # Errors
-    /// [`RunFolderError::Occupied`] and [`RunFolderError::NotAFolder`].
+    /// [`RunFolderError::Occupied`], and [`RunFolderError::NotAFolder`] if `root` is a file or lies below one.
     pub fn check_free(root: &Path) -> Result<(), RunFolderError> {
-        if root.is_file() {
-            return Err(RunFolderError::NotAFolder {
-                path: root.to_owned(),
-            });
+        if let Some(path) = file_on_the_way(root) {
+            return Err(RunFolderError::NotAFolder { path });
         }
         let parts = [CONFIG, METRICS, SUMMARY, CHECKPOINTS];
         if parts.iter().any(|part| root.join(part).exists()) {

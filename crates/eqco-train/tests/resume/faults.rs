@@ -234,10 +234,15 @@ fn a_file_in_the_place_of_a_folder_is_an_error() {
         &["--out=file/run"][..],
         &["--out=file/run", "--resume=auto"],
         &["--resume=file"],
+        &["--out=file", "--resume=auto"],
     ] {
         let output = output(root.path(), &[&SMALL[..], arguments].concat());
         let told = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(
+            told.starts_with("error: file is a file, expected a folder"),
+            "{told}"
+        );
         assert!(told.contains("hint: "), "{told}");
     }
     assert_eq!(fs::read(root.path().join("file")).unwrap(), b"");

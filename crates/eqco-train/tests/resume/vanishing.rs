@@ -53,6 +53,7 @@ fn images_that_go_bad_during_a_run_are_named_and_counted_and_others_stand_in() {
         let line = told.lines().find(|line| line.contains(bad));
         let line = line.unwrap_or_else(|| panic!("{bad} is not told of: {told}"));
         assert!(line.contains("skipped an unreadable image"), "{line}");
+        assert!(!line.contains('\u{1b}'), "colours for nobody: {line:?}");
     }
     let lines = metrics(&root.path().join("run"));
     let steps = lines.iter().filter(|line| line["kind"] == "step").count();
