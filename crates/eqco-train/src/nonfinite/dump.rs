@@ -117,7 +117,7 @@ impl fmt::Display for Exact {
 #[non_exhaustive]
 pub enum DumpError {
     /// The file cannot be read.
-    #[error("{}: cannot be read: {source}; give the path of a nonfinite-step-*.json in a run folder", .path.display())]
+    #[error("{}: cannot be read; give the path of a nonfinite-step-*.json in a run folder", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,

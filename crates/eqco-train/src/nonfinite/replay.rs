@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use eqco_data::loader::Batch;
 use eqco_models::checkpoint::{self, Checkpoint};
 use eqco_models::profile::Profiler;
@@ -173,10 +173,12 @@ impl Replay {
             let group = group_of(parameter.name());
             let place = groups.keys().find(|(_, name)| *name == group);
             let key = place.cloned().unwrap_or((groups.len(), group));
-            let value = parameter.value().sqr()?.sum_all()?.to_scalar::<f32>()?;
+            // In f32, squares of weights that an update has thrown far out would be infinite.
+            let value = parameter.value().to_dtype(DType::F64)?;
+            let value = value.sqr()?.sum_all()?.to_scalar::<f64>()?;
             let sums = groups.entry(key).or_default();
             sums[0] += norm * norm;
-            sums[1] += f64::from(value);
+            sums[1] += value;
         }
         let groups = groups.into_iter();
         let first = first_nonfinite(&state, &seen.embeddings, statistics.loss)?;
