@@ -1,10 +1,13 @@
 //! The program itself: what it writes, what it refuses, and how it stops.
 
+mod clean_environment;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use candle_core::{DType, Tensor};
+use clean_environment::program;
 use eqco_models::checkpoint;
 use eqco_train::config::TrainConfig;
 use serde_json::Value;
@@ -25,17 +28,8 @@ const TINY: [&str; 12] = [
     "--set=evaluation.linear_probe.epochs=2",
 ];
 
-fn command(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_eqco-train"));
-    command
-        .current_dir(folder)
-        .env_remove("RUST_LOG")
-        .env_remove("CARGO_MANIFEST_DIR");
-    command
-}
-
 fn run(folder: &Path, arguments: &[&str]) -> Output {
-    command(folder).args(arguments).output().unwrap()
+    program(folder).args(arguments).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -285,7 +279,7 @@ fn a_signal_finishes_the_step_writes_a_checkpoint_and_says_how_to_go_on() {
     use std::process::Stdio;
 
     let folder = tempfile::tempdir().unwrap();
-    let mut child = command(folder.path())
+    let mut child = program(folder.path())
         .args(TINY)
         .args([
             "--set=schedule.epochs=100000",

@@ -1,5 +1,7 @@
 //! The program as several processes: one run folder, the figures of one process, and an end in any case.
 
+mod clean_environment;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -8,6 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clean_environment::program;
 use serde_json::Value;
 
 /// A run that takes about a second without optimisation: ResNet-18 of width 2 on 8-pixel images.
@@ -25,31 +28,6 @@ const TINY: [&str; 11] = [
     "--set=evaluation.linear_probe.epochs=2",
 ];
 
-/// All that an environment may say about ranks.
-const VARIABLES: [&str; 12] = [
-    "RANK",
-    "WORLD_SIZE",
-    "LOCAL_RANK",
-    "LOCAL_WORLD_SIZE",
-    "MASTER_ADDR",
-    "MASTER_PORT",
-    "TORCHELASTIC_USE_AGENT_STORE",
-    "SLURM_PROCID",
-    "SLURM_NTASKS",
-    "SLURM_LOCALID",
-    "CUDA_VISIBLE_DEVICES",
-    "EQCO_GROUP_TIMEOUT",
-];
-
-fn command(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_eqco-train"));
-    command.current_dir(folder).env_remove("RUST_LOG");
-    for variable in VARIABLES {
-        command.env_remove(variable);
-    }
-    command
-}
-
 /// A port that was free a moment ago.
 fn port() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -58,7 +36,7 @@ fn port() -> String {
 
 /// The program as rank `rank` of `size`, as torchrun would start it.
 fn rank(folder: &Path, (rank, size): (usize, usize), port: &str) -> Command {
-    let mut command = command(folder);
+    let mut command = program(folder);
     command
         .env("RANK", rank.to_string())
         .env("LOCAL_RANK", rank.to_string())
@@ -115,7 +93,7 @@ fn two_processes_leave_the_one_run_that_one_process_leaves() {
     assert_eq!(text(&outputs[1].stdout) + &text(&outputs[1].stderr), "");
 
     let arguments = [&TINY[..], &["--out=single", "--seed=3", "--micro-batch=8"]].concat();
-    let single = command(folder.path()).args(arguments).output().unwrap();
+    let single = program(folder.path()).args(arguments).output().unwrap();
     assert!(single.status.success(), "{}", text(&single.stderr));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
 
@@ -291,7 +269,7 @@ fn what_one_rank_refuses_is_told_to_all() {
 fn environments_that_do_not_say_which_process_this_is_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let refused = |variables: &[(&str, &str)], arguments: &[&str]| {
-        let mut command = command(folder.path());
+        let mut command = program(folder.path());
         let output = command
             .envs(variables.iter().copied())
             .args(arguments)
@@ -320,7 +298,7 @@ fn environments_that_do_not_say_which_process_this_is_are_refused() {
         "{told}"
     );
     // One task of srun is a run like any other.
-    let mut one = command(folder.path());
+    let mut one = program(folder.path());
     let one = one
         .env("SLURM_PROCID", "0")
         .env("SLURM_NTASKS", "1")

@@ -1,10 +1,14 @@
 //! The sweep as a program: what it runs, what it keeps, and how it goes on.
 
+mod clean_environment;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
+
+use clean_environment::program;
 
 /// Runs of about a second without optimisation.
 const TINY: [&str; 12] = [
@@ -23,10 +27,8 @@ const TINY: [&str; 12] = [
 ];
 
 fn command(folder: &Path, epochs: u32, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_eqco-train"));
+    let mut command = program(folder);
     command
-        .current_dir(folder)
-        .env_remove("RUST_LOG")
         .arg("sweep")
         .args(TINY)
         .arg(format!("--epochs={epochs}"))

@@ -1,6 +1,8 @@
 //! A run is never lost: stopped anywhere and resumed, it leaves what an undisturbed one leaves.
 
 mod changes;
+#[path = "../clean_environment/mod.rs"]
+mod clean_environment;
 mod damage;
 mod every_step;
 mod faults;

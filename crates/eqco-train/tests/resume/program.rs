@@ -4,20 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-/// All that an environment may say about ranks.
-const OF_RANKS: [&str; 11] = [
-    "RANK",
-    "WORLD_SIZE",
-    "LOCAL_RANK",
-    "LOCAL_WORLD_SIZE",
-    "MASTER_ADDR",
-    "MASTER_PORT",
-    "TORCHELASTIC_USE_AGENT_STORE",
-    "SLURM_PROCID",
-    "SLURM_NTASKS",
-    "SLURM_LOCALID",
-    "EQCO_GROUP_TIMEOUT",
-];
+pub use super::clean_environment::program;
 
 /// Settings of a run that takes about ten milliseconds a step without optimisation: three steps an epoch.
 pub const SMALL: [&str; 12] = [
@@ -34,20 +21,6 @@ pub const SMALL: [&str; 12] = [
     "--set=evaluation.knn.neighbours=5",
     "--set=evaluation.linear_probe.epochs=2",
 ];
-
-/// The program in `folder`, as a user's shell would start it there.
-pub fn program(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_eqco-train"));
-    command
-        .current_dir(folder)
-        .env_remove("RUST_LOG")
-        .env_remove("CARGO_MANIFEST_DIR")
-        .stdin(Stdio::null());
-    OF_RANKS.iter().for_each(|variable| {
-        command.env_remove(variable);
-    });
-    command
-}
 
 /// Runs it to its end.
 pub fn output(folder: &Path, arguments: &[&str]) -> Output {

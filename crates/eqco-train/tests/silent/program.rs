@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use serde_json::Value;
+
+pub use super::clean_environment::program;
 
 /// Settings of a run that takes about ten milliseconds a step without optimisation: three steps an epoch.
 pub const SMALL: [&str; 11] = [
@@ -20,21 +22,6 @@ pub const SMALL: [&str; 11] = [
     "--set=projection_head.embedding_dim=8",
     "--set=run.final_table=false",
 ];
-
-/// The program in `folder`, as a user's shell would start it there.
-pub fn program(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_eqco-train"));
-    let of_ranks = ["RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS"];
-    command
-        .current_dir(folder)
-        .env_remove("RUST_LOG")
-        .env_remove("CARGO_MANIFEST_DIR")
-        .stdin(Stdio::null());
-    of_ranks.iter().for_each(|name| {
-        command.env_remove(name);
-    });
-    command
-}
 
 /// Runs it to its end: its status, stdout and stderr.
 pub fn output(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
