@@ -168,8 +168,12 @@ impl Trainer {
         if let Some(undo) = &mut self.undo {
             if self.group.any(found.is_some())? {
                 undo.undo(&mut self.method)?;
+                let about = (self.step, report.learning_rate);
+                let statistics = report.statistics.known_after_waiting()?;
+                // All processes skip the step, or they would part.
+                let elsewhere = || Nonfinite::in_another_process(about, statistics);
+                report.skipped = Some(found.unwrap_or_else(elsewhere));
                 self.step += 1;
-                report.skipped = found;
                 return Ok(report);
             }
         } else if let Some(found) = found {

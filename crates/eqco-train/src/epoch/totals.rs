@@ -83,24 +83,24 @@ impl EpochTotals {
         time.data_wait += data_wait;
     }
 
-    /// Mean loss in nats; 0 before the first step.
+    /// Mean loss in nats; NaN where no step has been taken.
     pub fn loss(&self) -> f64 {
-        self.sums.loss / self.sums.steps.max(1) as f64
+        self.sums.loss / self.sums.steps as f64
     }
 
-    /// Mean contrast top-1, 0 to 1; 0 before the first step.
+    /// Mean contrast top-1, 0 to 1; NaN where no step has been taken.
     pub fn contrast_top1(&self) -> f64 {
-        self.sums.contrast_top1 / self.sums.steps.max(1) as f64
+        self.sums.contrast_top1 / self.sums.steps as f64
     }
 
-    /// Mean gradient scale, 0 to 1; 0 before the first step.
+    /// Mean gradient scale, 0 to 1; NaN where no step has been taken.
     pub fn gradient_scale(&self) -> f64 {
-        self.sums.gradient_scale / self.sums.steps.max(1) as f64
+        self.sums.gradient_scale / self.sums.steps as f64
     }
 
-    /// Mean guaranteed bound on mutual information in nats; 0 before the first step.
+    /// Mean guaranteed bound on mutual information in nats; NaN where no step has been taken.
     pub fn guaranteed_bound(&self) -> f64 {
-        self.sums.guaranteed_bound / self.sums.steps.max(1) as f64
+        self.sums.guaranteed_bound / self.sums.steps as f64
     }
 
     /// Where the time went, in this process.

@@ -68,6 +68,20 @@ impl Nonfinite {
         })
     }
 
+    /// A step that is finite here, and not in another of the processes that share its batch.
+    pub fn in_another_process(
+        (step, learning_rate): (u64, f64),
+        statistics: BatchStatistics,
+    ) -> Self {
+        Self {
+            step,
+            learning_rate,
+            statistics,
+            gradient_norm: None,
+            first_gradient: None,
+        }
+    }
+
     fn describe(&self) -> String {
         let Self {
             step, statistics, ..
@@ -81,11 +95,15 @@ impl Nonfinite {
                 "the gradient of step {step} is not finite, first that of {name}, at a loss of {loss}: training has diverged; \
                  lower --lr, or raise --temperature"
             ),
-            None => format!(
-                "the gradient of step {step} has a norm of {}, at a loss of {loss}: training has diverged; lower --lr, or \
-                 raise --temperature",
-                self.gradient_norm.unwrap_or(f64::NAN)
-            ),
+            None => match self.gradient_norm {
+                Some(norm) => format!(
+                    "the gradient of step {step} has a norm of {norm}, at a loss of {loss}: training has diverged; lower --lr, \
+                     or raise --temperature"
+                ),
+                None => format!(
+                    "step {step} is not finite in another process: training has diverged; lower --lr, or raise --temperature"
+                ),
+            },
         }
     }
 }
@@ -134,6 +152,13 @@ mod tests {
             found
                 .to_string()
                 .starts_with("the loss of step 7 is NaN: training has diverged")
+        );
+
+        let elsewhere = Nonfinite::in_another_process((7, 0.1), statistics(1.5));
+        assert!(
+            elsewhere
+                .to_string()
+                .starts_with("step 7 is not finite in another process: training has diverged")
         );
 
         let found = judge(1.5, Some(&[f64::NAN, f64::INFINITY, 2.0])).unwrap();
