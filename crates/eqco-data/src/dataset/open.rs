@@ -82,6 +82,17 @@ pub fn open_as(
         return open_remote(source, split);
     }
     let path = Path::new(source);
+    if let Some(scheme) = other_scheme(source).filter(|_| !path.exists()) {
+        return Err(DataError::Remote {
+            address: format!("{scheme}://…"),
+            reason: "expected https, http, s3 or hf in front of ://".to_owned(),
+            hint: Some(
+                "shards are read from https://, http:// and s3://, data sets of the hub from hf://; copy what lies elsewhere \
+                 to a disk and give its path"
+                    .to_owned(),
+            ),
+        });
+    }
     if shards::is_pattern(path) {
         return open_path(path, source, split, format);
     }
@@ -133,6 +144,13 @@ fn is_remote(source: &str) -> bool {
     REMOTE_SCHEMES
         .iter()
         .any(|known| known.eq_ignore_ascii_case(scheme))
+}
+
+/// The scheme of an address that nothing here can read.
+fn other_scheme(source: &str) -> Option<&str> {
+    let (scheme, _) = source.split_once("://")?;
+    let is_one = !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric());
+    is_one.then_some(scheme)
 }
 
 #[cfg(feature = "remote")]
@@ -289,6 +307,21 @@ mod tests {
             assert!(!error.to_string().contains("secret"));
             assert!(error.hint().unwrap().contains("--features remote"));
         }
+    }
+
+    #[test]
+    fn other_schemes_are_told_from_missing_files() {
+        for source in ["ftp://a:secret@b/c-{0..3}.tar", "gs://bucket/c.tar"] {
+            let error = open(source, Split::Train).err().unwrap();
+            let scheme = source.split(':').next().unwrap();
+            assert_eq!(
+                error.to_string(),
+                format!("{scheme}://…: expected https, http, s3 or hf in front of ://")
+            );
+            assert!(error.hint().unwrap().contains("give its path"));
+        }
+        let error = open("no folder/a://b", Split::Train).err().unwrap();
+        assert!(error.hint().unwrap().starts_with("check the path"));
     }
 
     #[test]
