@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::ReportError;
+use super::alarms::{CollapseRecord, NonfiniteRecord, nonfinite_note};
 use super::batch_statistics::{StepRecord, nan, number};
 
 /// Everything that a run has written about itself.
@@ -16,7 +17,8 @@ pub(crate) struct Metrics {
     pub(crate) knn: Vec<KnnRecord>,
     /// Whether the run says that it did all of its epochs; `None` while it has not ended.
     pub(crate) finished: Option<bool>,
-    /// What is odd about the file, for people.
+    pub(crate) nonfinite: Vec<NonfiniteRecord>,
+    /// What is odd about the run or the file, for people.
     pub(crate) notes: Vec<String>,
 }
 
@@ -119,6 +121,7 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Metrics, ReportError> {
             });
         }
     }
+    metrics.notes.extend(nonfinite_note(&metrics.nonfinite));
     match metrics.finished {
         None => metrics.notes.push("the run has not ended".to_owned()),
         Some(false) => metrics
@@ -144,6 +147,11 @@ impl Metrics {
             "step" => self.steps.push(serde_json::from_str(line)?),
             "epoch" => self.epochs.push(serde_json::from_str(line)?),
             "knn" => self.knn.push(serde_json::from_str(line)?),
+            "nonfinite" => self.nonfinite.push(serde_json::from_str(line)?),
+            "collapse" => {
+                let alarm: CollapseRecord = serde_json::from_str(line)?;
+                self.notes.push(alarm.note());
+            }
             "end" => self.finished = Some(serde_json::from_str::<EndRecord>(line)?.finished),
             _ => {}
         }
@@ -223,6 +231,25 @@ mod tests {
         assert_eq!(metrics.final_gradient_scale(), Some(0.5));
         assert_eq!(metrics.seconds(), Some(8.0));
         assert_eq!(metrics.images_per_second(), Some((200.0 + 1200.0) / 8.0));
+    }
+
+    #[test]
+    fn what_went_wrong_is_noted() {
+        let alarms = r#"{"kind":"collapse","symptom":"deviation","step":9,"since":4,"value":0.05,"threshold":0.1}
+{"kind":"nonfinite","step":11,"epoch":1,"action":"stop","loss":{"value":"NaN","bits":1},"skipped_steps":0,"dump":"a.json"}
+"#;
+        let cut = TEXT.find("{\"kind\":\"end\"").unwrap();
+        let metrics = parse(
+            Path::new("metrics.jsonl"),
+            &(TEXT[..cut].to_owned() + alarms),
+        )
+        .unwrap();
+        let notes = [
+            "collapse: at step 9 deviation was 0.05, and had been below 0.1 since step 4",
+            "step 11 was not finite and ended the run",
+            "the run has not ended",
+        ];
+        assert_eq!(metrics.notes, notes);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! and pictures beside it. Everything is read tolerantly: a run that has not ended or was made by another version lacks
 //! some values, and the page shows `–` for them.
 
+mod alarms;
 mod batch_statistics;
 mod chart;
 mod curves;
