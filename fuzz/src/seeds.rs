@@ -252,6 +252,7 @@ fn checkpoints() -> Seeds {
             step: 7,
             epoch: 1,
             commit: "0123abc".to_owned(),
+            progress: Default::default(),
         },
         tensors: vec![
             ("encoder.conv1.weight".to_owned(), tensor(&[0.5, -1.0, 2.0])),
