@@ -12,7 +12,7 @@ use eqco_models::method::{Method, MethodConfig, MethodName, StepKey};
 use eqco_models::optim::{Optimizer, OptimizerConfig};
 use eqco_models::tape::Gradients;
 use eqco_models::{
-    Architecture, Encoder, EncoderConfig, HeadKind, Normalization, ProjectionHeadConfig, Stem,
+    Architecture, Encoder, EncoderConfig, HeadKind, Normalization, ProjectionHeadConfig,
 };
 
 const SIDE: usize = 8;
@@ -22,12 +22,7 @@ const STEPS: u64 = 400;
 const K: usize = BATCH - 1;
 
 fn encoder() -> Result<Encoder> {
-    let config = EncoderConfig {
-        architecture: Architecture::Resnet18,
-        width: 4,
-        stem: Stem::Cifar,
-        zero_init_residual: false,
-    };
+    let config = EncoderConfig::cifar(Architecture::Resnet18, 4);
     let head = ProjectionHeadConfig {
         kind: HeadKind::Mlp,
         hidden_dim: 32,

@@ -16,8 +16,7 @@ use eqco_models::backend::{Backend, BackendName};
 use eqco_models::cuda::Cuda;
 use eqco_models::tape::Mode;
 use eqco_models::{
-    Architecture, Classifier, Encoder, EncoderConfig, HeadKind, Normalization,
-    ProjectionHeadConfig, Stem,
+    Architecture, Classifier, Encoder, EncoderConfig, HeadKind, Normalization, ProjectionHeadConfig,
 };
 
 /// Odd, so that maps have sides that no stride divides.
@@ -33,12 +32,7 @@ fn encoders() -> Result<Option<[Encoder; 2]>> {
             return Ok(None);
         }
     };
-    let config = EncoderConfig {
-        architecture: Architecture::Resnet18,
-        width: 4,
-        stem: Stem::Cifar,
-        zero_init_residual: false,
-    };
+    let config = EncoderConfig::cifar(Architecture::Resnet18, 4);
     let head = ProjectionHeadConfig {
         kind: HeadKind::BatchNormMlp,
         hidden_dim: 0,

@@ -17,7 +17,6 @@ use eqco_models::cuda::Cuda;
 use eqco_models::profile::Profiler;
 use eqco_models::{
     Architecture, Encoder, EncoderConfig, HeadKind, Normalization, Precision, ProjectionHeadConfig,
-    Stem,
 };
 use eqco_train::config::{Resolved, TrainConfig, read_assignment};
 use eqco_train::gpu_check::{Pictures, loaders, picture};
@@ -39,12 +38,7 @@ fn emulated() -> Option<Backend> {
 }
 
 fn encoder(backend: Backend, precision: Precision) -> Result<Encoder> {
-    let config = EncoderConfig {
-        architecture: Architecture::Resnet18,
-        width: 4,
-        stem: Stem::Cifar,
-        zero_init_residual: false,
-    };
+    let config = EncoderConfig::cifar(Architecture::Resnet18, 4);
     let head = ProjectionHeadConfig {
         kind: HeadKind::Mlp,
         hidden_dim: 0,

@@ -12,7 +12,7 @@ use eqco_models::method::{Method, MethodConfig, MethodName, StepKey};
 use eqco_models::optim::{Optimizer, OptimizerConfig};
 use eqco_models::tape::Gradients;
 use eqco_models::{
-    Architecture, Encoder, EncoderConfig, HeadKind, Normalization, ProjectionHeadConfig, Stem,
+    Architecture, Encoder, EncoderConfig, HeadKind, Normalization, ProjectionHeadConfig,
 };
 
 const SIDE: usize = 28;
@@ -36,12 +36,7 @@ fn views(batches: usize) -> Vec<[Vec<u8>; 2]> {
 }
 
 fn encoder(kind: HeadKind) -> Result<Encoder> {
-    let config = EncoderConfig {
-        architecture: Architecture::Resnet18,
-        width: 4,
-        stem: Stem::Cifar,
-        zero_init_residual: false,
-    };
+    let config = EncoderConfig::cifar(Architecture::Resnet18, 4);
     let head = ProjectionHeadConfig {
         kind,
         hidden_dim: 0,

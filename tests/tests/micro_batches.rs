@@ -5,7 +5,7 @@ use eqco_core::{Alpha, DrawKind, LossConfig};
 use eqco_models::method::{Contrast, Method, MethodConfig, MethodName, StepKey};
 use eqco_models::tape::Gradients;
 use eqco_models::{
-    Architecture, Encoder, EncoderConfig, HeadKind, Normalization, ProjectionHeadConfig, Stem,
+    Architecture, Encoder, EncoderConfig, HeadKind, Normalization, ProjectionHeadConfig,
 };
 
 const SIDE: usize = 16;
@@ -14,12 +14,7 @@ const BATCH: usize = 24;
 const GROUP: usize = 4;
 
 fn encoder() -> Result<Encoder> {
-    let config = EncoderConfig {
-        architecture: Architecture::Resnet18,
-        width: 4,
-        stem: Stem::Cifar,
-        zero_init_residual: false,
-    };
+    let config = EncoderConfig::cifar(Architecture::Resnet18, 4);
     let head = ProjectionHeadConfig {
         kind: HeadKind::BatchNormMlp,
         hidden_dim: 0,

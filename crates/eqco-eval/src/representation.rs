@@ -92,20 +92,13 @@ fn add_tensor(hash: &mut Sha256, name: &str, tensor: &Tensor) -> Result<(), Eval
 #[cfg(test)]
 pub(crate) mod tests {
     use candle_core::Device;
-    use eqco_models::{
-        Architecture, EncoderConfig, HeadKind, Normalization, ProjectionHeadConfig, Stem,
-    };
+    use eqco_models::{Architecture, EncoderConfig, HeadKind, Normalization, ProjectionHeadConfig};
 
     use super::*;
     use crate::images::tests::{gradients, images};
 
     pub(crate) fn encoder(seed: u64) -> Encoder {
-        let config = EncoderConfig {
-            architecture: Architecture::Resnet18,
-            width: 2,
-            stem: Stem::Cifar,
-            zero_init_residual: false,
-        };
+        let config = EncoderConfig::cifar(Architecture::Resnet18, 2);
         let head = ProjectionHeadConfig {
             kind: HeadKind::BatchNormMlp,
             hidden_dim: 0,

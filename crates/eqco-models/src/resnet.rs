@@ -79,6 +79,16 @@ impl EncoderConfig {
         }
     }
 
+    /// The network of `width` with the stem for small images.
+    pub const fn cifar(architecture: Architecture, width: usize) -> Self {
+        Self {
+            architecture,
+            width,
+            stem: Stem::Cifar,
+            zero_init_residual: false,
+        }
+    }
+
     /// Number of channels of the representation.
     pub fn representation_dim(&self) -> usize {
         8 * self.width * self.architecture.expansion()

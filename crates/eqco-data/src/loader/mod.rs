@@ -243,7 +243,7 @@ impl Loader {
     pub fn planned_order(&self, epoch: u64) -> Vec<u32> {
         let LoaderConfig { shuffle, seed, .. } = self.shared.config;
         match &self.shared.shards {
-            Some(shards) => shards.order(seed, epoch),
+            Some(shards) => shards.order(seed, epoch).samples,
             None => sampler::epoch_order(self.shared.dataset.len() as u32, shuffle, seed, epoch),
         }
     }
@@ -254,14 +254,17 @@ impl Loader {
         let shared = Arc::clone(&self.shared);
         let end = self.batches_per_epoch();
         let remaining = first_batch.min(end)..end;
-        let reading = shared.shards.as_ref().and_then(|shards| {
-            let first_position = remaining.start as usize * shared.config.batch_size;
-            shards.begin(shared.config.seed, epoch, first_position)
-        });
+        let (order, reading) = match &shared.shards {
+            Some(shards) => {
+                let first_position = remaining.start as usize * shared.config.batch_size;
+                shards.begin(shared.config.seed, epoch, first_position)
+            }
+            None => (self.planned_order(epoch), None),
+        };
         let plan = EpochPlan {
             shared,
             epoch,
-            order: self.planned_order(epoch),
+            order,
             part: self.part,
             reader: reading.as_ref().map(EpochReading::reader),
             stopped: AtomicBool::new(false),

@@ -57,30 +57,33 @@ impl ShardReader {
         Ok(Some(Self { shards, window }))
     }
 
-    /// The order of the samples.
-    pub(super) fn order(&self, seed: u64, epoch: u64) -> Vec<u32> {
-        shard_order(&self.shards.runs, self.window, seed, epoch).samples
+    /// The order of an epoch.
+    pub(super) fn order(&self, seed: u64, epoch: u64) -> ShardOrder {
+        shard_order(&self.shards.runs, self.window, seed, epoch)
     }
 
-    /// Tells a data set that fetches what an epoch will read, until the result is dropped.
+    /// The order of the samples, and what is told to a data set that fetches, until it is dropped.
     pub(super) fn begin(
         &self,
         seed: u64,
         epoch: u64,
         first_position: usize,
-    ) -> Option<EpochReading> {
-        let ahead = self.shards.ahead.as_ref()?;
-        let runs = &self.shards.runs;
-        let order = shard_order(runs, self.window, seed, epoch);
-        let mut list = order.shards.clone();
-        // While the last window is read, the next epoch's first one is fetched.
-        let window = self.window.unwrap_or(NATURAL_WINDOW);
-        let next = epoch_order(runs.len() as u32, self.window.is_some(), seed, epoch + 1);
-        let next = next.iter().take(window);
-        list.extend(next.map(|&run| runs[run as usize].shard));
-        let reading = ahead.begin(list, 2 * window);
-        reading.advance(order.shards_done(first_position));
-        Some(EpochReading { reading, order })
+    ) -> (Vec<u32>, Option<EpochReading>) {
+        let mut order = self.order(seed, epoch);
+        let samples = std::mem::take(&mut order.samples);
+        let reading = self.shards.ahead.as_ref().map(|ahead| {
+            let mut list = order.shards.clone();
+            // While the last window is read, the next epoch's first one is fetched.
+            let window = self.window.unwrap_or(NATURAL_WINDOW);
+            let runs = &self.shards.runs;
+            let next = epoch_order(runs.len() as u32, self.window.is_some(), seed, epoch + 1);
+            let next = next.iter().take(window);
+            list.extend(next.map(|&run| runs[run as usize].shard));
+            let reading = ahead.begin(list, 2 * window);
+            reading.advance(order.shards_done(first_position));
+            EpochReading { reading, order }
+        });
+        (samples, reading)
     }
 }
 

@@ -13,7 +13,7 @@ use std::process::{Command, Output};
 use candle_core::Device;
 use eqco_models::checkpoint::{Checkpoint, CheckpointMetadata, save};
 use eqco_models::{
-    Architecture, Encoder, EncoderConfig, HeadKind, Normalization, ProjectionHeadConfig, Stem,
+    Architecture, Encoder, EncoderConfig, HeadKind, Normalization, ProjectionHeadConfig,
 };
 use serde_json::{Value, json};
 
@@ -21,12 +21,7 @@ use serde_json::{Value, json};
 /// configuration says seed 3.
 fn run_folder(weights_seed: u64, training: Value) -> tempfile::TempDir {
     let metadata = CheckpointMetadata {
-        encoder: EncoderConfig {
-            architecture: Architecture::Resnet18,
-            width: 2,
-            stem: Stem::Cifar,
-            zero_init_residual: false,
-        },
+        encoder: EncoderConfig::cifar(Architecture::Resnet18, 2),
         projection_head: ProjectionHeadConfig {
             kind: HeadKind::BatchNormMlp,
             hidden_dim: 0,

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use candle_core::Device;
 use eqco_models::checkpoint::{Checkpoint, CheckpointMetadata, save};
 use eqco_models::{
-    Architecture, Encoder, EncoderConfig, HeadKind, Normalization, ProjectionHeadConfig, Stem,
+    Architecture, Encoder, EncoderConfig, HeadKind, Normalization, ProjectionHeadConfig,
 };
 use serde_json::{Value, json};
 
@@ -105,12 +105,7 @@ fn metrics(recipe: Recipe) -> String {
 /// Adds the checkpoint of a tiny encoder with random weights.
 pub fn write_checkpoint(folder: &Path) {
     let metadata = CheckpointMetadata {
-        encoder: EncoderConfig {
-            architecture: Architecture::Resnet18,
-            width: 2,
-            stem: Stem::Cifar,
-            zero_init_residual: false,
-        },
+        encoder: EncoderConfig::cifar(Architecture::Resnet18, 2),
         projection_head: ProjectionHeadConfig {
             kind: HeadKind::BatchNormMlp,
             hidden_dim: 0,

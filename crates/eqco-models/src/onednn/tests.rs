@@ -11,7 +11,6 @@ use crate::ops::element::Element;
 use crate::tape::{Gradients, Mode};
 use crate::{
     Architecture, Encoder, EncoderConfig, HeadKind, Normalization, Precision, ProjectionHeadConfig,
-    Stem,
 };
 
 /// The library, or a line that says that this test did not run.
@@ -163,12 +162,7 @@ fn an_empty_batch_has_no_output_and_no_gradient() {
 
 /// Embeddings of a whole encoder, and the gradient of its first convolution.
 fn encoder_step(backend: Backend, precision: Precision) -> candle_core::Result<[Vec<f32>; 2]> {
-    let config = EncoderConfig {
-        architecture: Architecture::Resnet18,
-        width: 8,
-        stem: Stem::Cifar,
-        zero_init_residual: false,
-    };
+    let config = EncoderConfig::cifar(Architecture::Resnet18, 8);
     let head = ProjectionHeadConfig {
         kind: HeadKind::Mlp,
         hidden_dim: 0,

@@ -14,12 +14,7 @@ use crate::differentiate::in_exchange_shapes;
 use crate::families::{family, on_every_family};
 use crate::golden::values;
 
-const CONFIG: EncoderConfig = EncoderConfig {
-    architecture: Architecture::Resnet18,
-    width: 2,
-    stem: Stem::Cifar,
-    zero_init_residual: false,
-};
+const CONFIG: EncoderConfig = EncoderConfig::cifar(Architecture::Resnet18, 2);
 
 /// Sixteen images of noise around four grey levels, one a class.
 fn images() -> (Vec<u8>, Vec<u32>) {

@@ -191,12 +191,7 @@ fn number_formats_are_not_mixed_and_not_replaced_silently() -> Result<()> {
         &["gradient", "BF16", "F32"],
     );
 
-    let config = EncoderConfig {
-        architecture: Architecture::Resnet18,
-        width: 2,
-        stem: Stem::Cifar,
-        zero_init_residual: false,
-    };
+    let config = EncoderConfig::cifar(Architecture::Resnet18, 2);
     let (network, _) = declare(|b| ResNet::new(&config, b))?;
     assert_refused(
         network.forward(&mut tape(), &narrow),
@@ -261,12 +256,7 @@ fn backward_refuses_what_the_pass_has_not_recorded() -> Result<()> {
 #[test]
 fn models_without_dimensions_are_refused() {
     let mut builder = ParameterBuilder::new(0, &Device::Cpu);
-    let encoder = EncoderConfig {
-        architecture: Architecture::Resnet18,
-        width: 0,
-        stem: Stem::Cifar,
-        zero_init_residual: false,
-    };
+    let encoder = EncoderConfig::cifar(Architecture::Resnet18, 0);
     assert_refused(
         ResNet::new(&encoder, &mut builder),
         &["width", "at least 1", "0"],

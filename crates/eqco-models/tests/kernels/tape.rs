@@ -13,7 +13,7 @@ use eqco_models::ops::normalize::l2_normalize;
 use eqco_models::ops::relu::relu;
 use eqco_models::params::{Parameter, ParameterSet};
 use eqco_models::projection_head::{HeadKind, ProjectionHead, ProjectionHeadConfig};
-use eqco_models::resnet::{Architecture, EncoderConfig, ResNet, Stem};
+use eqco_models::resnet::{Architecture, EncoderConfig, ResNet};
 use eqco_models::tape::{Activation, Gradients, Mode, Tape};
 
 use crate::differentiate::{declare, differentiate, in_exchange_shapes};
@@ -94,12 +94,7 @@ fn an_input_used_twice_gets_the_sum() -> Result<()> {
 }
 
 fn tiny_network() -> Result<(ResNet, ParameterSet)> {
-    let config = EncoderConfig {
-        architecture: Architecture::Resnet18,
-        width: 4,
-        stem: Stem::Cifar,
-        zero_init_residual: false,
-    };
+    let config = EncoderConfig::cifar(Architecture::Resnet18, 4);
     declare(|b| ResNet::new(&config, b))
 }
 

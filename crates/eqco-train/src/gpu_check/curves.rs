@@ -11,7 +11,7 @@ use candle_core::Device;
 use eqco_models::backend::Backend;
 use eqco_models::method::MethodName;
 use eqco_models::optim::{OptimizerConfig, SgdConfig};
-use eqco_models::{Architecture, EncoderConfig, Precision, Stem};
+use eqco_models::{Architecture, EncoderConfig, Precision};
 
 use super::Problem;
 use super::distance::larger;
@@ -30,12 +30,7 @@ const BOTH_ROUND: f64 = 2.0;
 /// What is trained: a network that takes seconds on the CPU.
 pub fn problem() -> Problem {
     Problem {
-        encoder: EncoderConfig {
-            architecture: Architecture::Resnet18,
-            width: 8,
-            stem: Stem::Cifar,
-            zero_init_residual: false,
-        },
+        encoder: EncoderConfig::cifar(Architecture::Resnet18, 8),
         method: MethodName::Simclr,
         optimizer: OptimizerConfig::Sgd(SgdConfig::default()),
         precision: Precision::F32,

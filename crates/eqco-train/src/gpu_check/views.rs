@@ -9,7 +9,6 @@ use eqco_data::recipe::{Recipe, RecipeConfig};
 use eqco_models::backend::Backend;
 use eqco_models::{
     Architecture, Encoder, EncoderConfig, HeadKind, Normalization, Precision, ProjectionHeadConfig,
-    Stem,
 };
 
 use super::Pictures;
@@ -35,12 +34,7 @@ pub fn loaders(config: RecipeConfig, pictures: Pictures, batch_size: usize) -> R
 
 /// As small as can be: only its way of uploading counts.
 pub(super) fn encoder(precision: Precision, device: &Device, backend: &Backend) -> Result<Encoder> {
-    let config = EncoderConfig {
-        architecture: Architecture::Resnet18,
-        width: 4,
-        stem: Stem::Cifar,
-        zero_init_residual: false,
-    };
+    let config = EncoderConfig::cifar(Architecture::Resnet18, 4);
     let head = ProjectionHeadConfig {
         kind: HeadKind::Mlp,
         hidden_dim: 0,

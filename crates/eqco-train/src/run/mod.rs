@@ -151,7 +151,11 @@ impl Run {
     ) -> Result<()> {
         let Cursor { epoch, next_batch } = self.position.cursor();
         let mut batches = self.plan.loader.epoch(epoch, next_batch);
-        let own_keys = own_keys::of_epoch(self.plan.config(), &self.plan.loader, epoch);
+        // Only who writes them needs them.
+        let own_keys = match &self.files {
+            Some(_) => own_keys::of_epoch(self.plan.config(), &self.plan.loader, epoch),
+            None => Vec::new(),
+        };
         loop {
             let mut context = EpochContext {
                 group: &self.group,

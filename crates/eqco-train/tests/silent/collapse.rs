@@ -52,6 +52,20 @@ fn a_learning_rate_far_too_high_raises_every_alarm_once() {
     assert!(told.contains(causes), "{told}");
 }
 
+/// The same two runs, judged as without settings: after 200 steps, by 100 in a row.
+#[test]
+fn the_defaults_tell_a_collapsed_run_from_a_healthy_one() {
+    let settings = ["--set=run.knn_every_epochs=0", "--epochs=140", "--out=run"];
+    let alarms = |more: &[&str]| {
+        let folder = tempfile::tempdir().unwrap();
+        let (status, _, told) = output(folder.path(), &[&SMALL[..], &settings, more].concat());
+        assert_eq!(status, Some(0), "{told}");
+        records(&folder.path().join("run"), "collapse").len()
+    };
+    assert_eq!(alarms(&["--lr=1000", "--set=projection_head.kind=mlp"]), 3);
+    assert_eq!(alarms(&["--set=encoder.width=8"]), 0);
+}
+
 #[test]
 fn images_that_are_all_alike_cannot_be_told_apart() {
     let folder = tempfile::tempdir().unwrap();
